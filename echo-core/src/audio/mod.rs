@@ -1,0 +1,1 @@
+//! Sound in: from any container and codec to 16 kHz mono samples.

@@ -1,0 +1,3 @@
+//! What networks hear: spectral features.
+
+pub(crate) mod mel;

@@ -1,0 +1,1 @@
+//! One run: its source, options, progress and cancellation.

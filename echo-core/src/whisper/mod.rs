@@ -1,0 +1,4 @@
+//! Whisper: network, tokens and decoding.
+
+pub(crate) mod config;
+pub(crate) mod network;

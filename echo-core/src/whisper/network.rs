@@ -1,0 +1,52 @@
+//! The network as decoding sees it: windows in, logits out, whatever the device.
+//!
+//! [`Network`] is the object-safe face of [`Whisper`](super::model::Whisper), which is generic over
+//! [`Backend`](crate::kernels::Backend). Decoding rules are written against it alone.
+
+use std::any::Any;
+
+use super::config::WhisperConfig;
+use crate::error::Result;
+use crate::features::mel::Mel;
+
+/// A batch of encoded windows: the cross-attention keys and values of every decoder layer.
+pub(crate) struct Encoded {
+    /// How many windows there are.
+    pub(crate) windows: usize,
+    /// What the network made; it alone knows the type.
+    pub(crate) state: Box<dyn Any + Send + Sync>,
+}
+
+/// A Whisper network on a device. Shared by threads; sessions hold what changes.
+pub(crate) trait Network: Send + Sync {
+    /// Sizes and special tables.
+    fn config(&self) -> &WhisperConfig;
+
+    /// Runs the encoder once over a batch of windows.
+    fn encode(&self, mels: &[Mel]) -> Result<Encoded>;
+
+    /// Starts decoding: hypothesis `i` listens to window `windows[i]` and has said nothing yet.
+    fn session<'a>(
+        &'a self,
+        encoded: &'a Encoded,
+        windows: &[usize],
+    ) -> Result<Box<dyn Session + 'a>>;
+}
+
+/// Hypotheses being extended, with their caches.
+pub(crate) trait Session: Send {
+    /// How many hypotheses there are.
+    fn rows(&self) -> usize;
+
+    /// Appends `tokens[i]` (one or more) to hypothesis `i` and returns logits over the vocabulary,
+    /// one vector for each of `wanted`, a list of (hypothesis, index into its new tokens).
+    fn step(&mut self, tokens: &[&[u32]], wanted: &[(usize, usize)]) -> Result<Vec<Vec<f32>>>;
+
+    /// Hypothesis `i` becomes a continuation of old hypothesis `parents[i]`; there may be fewer or
+    /// more of them than before.
+    fn select(&mut self, parents: &[usize]) -> Result<()>;
+
+    /// Like [`step`](Self::step) for one hypothesis without logits: returns the cross-attention
+    /// probabilities of the model's alignment heads, `(alignment_heads, tokens, 1500)` flattened.
+    fn alignment(&mut self, row: usize, tokens: &[u32]) -> Result<Vec<f32>>;
+}
