@@ -21,6 +21,7 @@ mod transcript;
 mod vad;
 mod whisper;
 
+pub use audio::{Audio, AudioOptions, AudioSource};
 pub use device::{ComputeType, Device};
 pub use error::{Cause, Error, ErrorKind, Result};
 pub use language::Language;

@@ -1,0 +1,44 @@
+//! Codecs: from the packets of one track to planar samples at their own rate.
+
+mod opus;
+mod symphonia;
+
+use super::containers::{Codec, Fault, Packet};
+
+/// Decoded samples, one vector a channel, all of the same length.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    pub(super) sample_rate_hz: u32,
+    pub(super) channels: Vec<Vec<f32>>,
+}
+
+impl Frames {
+    /// Samples in each channel.
+    pub(super) fn len(&self) -> usize {
+        self.channels.first().map_or(0, Vec::len)
+    }
+
+    fn clear(&mut self) {
+        self.channels.iter_mut().for_each(Vec::clear);
+    }
+}
+
+/// A codec at work on one track.
+pub(super) trait Decoder: Send {
+    /// Decodes one packet into `frames`, replacing what they held.
+    fn decode(&mut self, packet: &Packet, frames: &mut Frames) -> Result<(), Fault>;
+}
+
+/// A decoder for a track.
+pub(super) fn decoder_for(codec: &Codec) -> Result<Box<dyn Decoder>, Fault> {
+    match codec {
+        Codec::Symphonia(params) => symphonia::decoder(params),
+        Codec::Opus { head } => opus::decoder(head.as_deref()),
+        Codec::Unknown(name) => Err(unsupported(name)),
+    }
+}
+
+/// What is said of a codec that was recognised but cannot be decoded.
+fn unsupported(name: &str) -> Fault {
+    Fault::Unsupported(format!("codec {name} is not supported; convert it with ffmpeg"))
+}
