@@ -41,7 +41,8 @@ const SHORT_PAUSE_SECONDS: f64 = 0.4;
 #[non_exhaustive]
 pub struct CueOptions {
     /// The longest line, in columns: a Chinese, Japanese or Korean character takes two. `None` (the
-    /// default) leaves a cue on one line, or takes 42 if there is a `max_lines`.
+    /// default) leaves a cue on one line, or takes 42 if there is a `max_lines`. A speaker's name in
+    /// front comes on top of it.
     pub max_line_chars: Option<usize>,
     /// The most lines of a cue: a longer segment is cut into several cues. `None` (the default)
     /// keeps one cue a segment, however many lines that makes.

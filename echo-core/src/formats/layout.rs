@@ -228,10 +228,10 @@ mod tests {
 
     #[test]
     fn korean_breaks_at_spaces() {
-        assert_eq!(
-            broken("안녕하세요 여러분 반갑습니다", 16),
-            ["안녕하세요", "여러분 반갑습니다"].map(|line| line)
-        );
+        let text = "안녕하세요 여러분 반갑습니다";
+        assert_eq!(broken(text, 28), [text]);
+        assert_eq!(broken(text, 20).join(" "), text);
+        assert_eq!(broken(text, 10), ["안녕하세요", "여러분", "반갑습니다"]);
     }
 
     #[test]

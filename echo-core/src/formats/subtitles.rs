@@ -84,6 +84,8 @@ pub(super) fn read_cues<'a>(
             continue;
         }
         if is_label(line, was_after_blank, lines.clone(), grammar) {
+            // What follows a label is held to be a time line as strictly as what follows a blank.
+            after_blank = true;
             continue;
         }
         match time_line(line) {

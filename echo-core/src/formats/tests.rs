@@ -117,8 +117,15 @@ fn subtitles_bring_back_texts_times_and_speakers() {
         let transcript = random.transcript();
         let srt = written(&transcript, Srt::default());
         assert_eq!(shown(&Transcript::from_srt(&srt).unwrap()), shown(&transcript), "{srt}");
+        // Where a line broke cannot be told from where a space was, in languages that have none.
+        let unspaced = |transcript: &Transcript| {
+            let mut shown = shown(transcript);
+            shown.iter_mut().for_each(|cue| cue.2 = cue.2.replace(' ', ""));
+            shown
+        };
         let lines = written(&transcript, Srt::default().max_line_chars(20));
-        assert_eq!(shown(&Transcript::from_srt(&lines).unwrap()), shown(&transcript), "{lines}");
+        let back = Transcript::from_srt(&lines).unwrap();
+        assert_eq!(unspaced(&back), unspaced(&transcript), "{lines}");
         // A cue of no length is a millisecond long in WebVTT, which has no empty cues.
         let mut transcript = transcript;
         for segment in &mut transcript.segments {
