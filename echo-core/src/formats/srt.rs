@@ -108,8 +108,7 @@ pub(super) fn read(text: &str, origin: &str) -> Result<Transcript> {
 /// Leaves out `<i>`, `<font color="red">`, `{\an8}`, `{b}` and their closing halves, and nothing else
 /// that stands in brackets.
 fn without_styling(text: &str) -> String {
-    const TAGS: [&str; 12] =
-        ["b", "i", "u", "s", "font", "c", "v", "ruby", "rt", "span", "strong", "em"];
+    const PLAIN_TAGS: [&str; 6] = ["b", "i", "u", "s", "strong", "em"];
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(['<', '{']) {
@@ -123,9 +122,13 @@ fn without_styling(text: &str) -> String {
             .filter(|&end| inner[end..].starts_with(closing))
             .map(|end| &inner[..end]);
         let is_styling = tag.is_some_and(|tag| {
-            let name = tag.trim_start_matches('/');
-            let name = name.split([' ', '.', '=']).next().unwrap_or_default().to_lowercase();
-            TAGS.contains(&name.as_str()) || opening == "{" && tag.starts_with('\\')
+            let lower = tag.to_lowercase();
+            let name = lower.strip_prefix('/').unwrap_or(&lower);
+            let has_attribute = ["font ", "span "].iter().any(|tag| name.starts_with(tag));
+            PLAIN_TAGS.contains(&name)
+                || ["font", "span"].contains(&name)
+                || has_attribute && name.contains('=')
+                || opening == "{" && tag.starts_with('\\')
         });
         match tag {
             Some(tag) if is_styling => rest = &inner[tag.len() + 1..],
@@ -184,7 +187,7 @@ mod tests {
     #[test]
     fn brackets_that_are_no_styling_stay() {
         let cue = |text: &str| format!("1\n00:00:01,000 --> 00:00:02,000\n{text}\n");
-        for text in ["a < b and c > d", "<laughs> {sic}", "<<i", "{", "x <3"] {
+        for text in ["a < b and c > d", "a<b -> c", "<laughs> {sic}", "<<i", "{", "x <3"] {
             assert_eq!(texts(&cue(text)), [text]);
         }
     }

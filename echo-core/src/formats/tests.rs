@@ -5,7 +5,7 @@ use unicode_width::UnicodeWidthStr;
 use super::*;
 use crate::transcript::{Decoding, Timing, Word};
 
-/// SplitMix64: small, seeded, the same everywhere.
+/// `SplitMix64`: small, seeded, the same everywhere.
 struct Random(u64);
 
 impl Random {
@@ -246,7 +246,9 @@ fn words_that_the_text_lacks_do_no_harm() {
 
 #[test]
 fn ten_thousand_broken_files_end_no_reader() {
-    let readers: [(fn(&str) -> Result<Transcript>, fn(&Transcript) -> String); 5] = [
+    type Reader = fn(&str) -> Result<Transcript>;
+    type Writer = fn(&Transcript) -> String;
+    let readers: [(Reader, Writer); 5] = [
         (Transcript::from_srt, |t| written(t, Srt::default().highlight_words(true))),
         (Transcript::from_vtt, |t| written(t, Vtt::default().word_timestamps(true))),
         (Transcript::from_vtt, |t| format!("NOTE x\n\n{}", written(t, Vtt::default()))),
