@@ -9,6 +9,9 @@
 //! 1,500 frames a window, a decoder's rows are the new tokens of all hypotheses, one after the
 //! other as [`Row`] says. Heads lie side by side in the columns, `d_model = heads * d_head`.
 
+pub(crate) mod candle;
+pub(crate) mod select;
+
 use std::ops::Range;
 
 use crate::error::Result;
