@@ -1,0 +1,161 @@
+//! The network against the reference implementation, on random weights and on real ones.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::models::weights::testing::TestWeights;
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// Sizes of the random network in `tests/data/tiny-random`.
+fn tiny_config(heads: usize) -> WhisperConfig {
+    WhisperConfig {
+        n_mels: 80,
+        audio_context: 1500,
+        d_model: 64,
+        encoder_heads: heads,
+        encoder_layers: 2,
+        text_context: 64,
+        decoder_heads: heads,
+        decoder_layers: 2,
+        vocab: 1000,
+        alignment_heads: Vec::new(),
+    }
+}
+
+fn tiny(heads: usize) -> Whisper<Candle> {
+    let weights = TestWeights::read(&data("tiny-random/model.safetensors"));
+    let choice = select(Device::Cpu, ComputeType::F32).unwrap();
+    Whisper::load(Candle::new(choice).unwrap(), tiny_config(heads), &weights).unwrap()
+}
+
+/// Features of noise, by a congruential generator.
+fn noise(seed: u32) -> Mel {
+    let mut state = seed;
+    let value = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (f64::from(state) / 2_147_483_648.0 - 1.0) as f32
+    };
+    Mel { n_mels: 80, values: (0..80 * 3000).map(value).collect() }
+}
+
+const NOISE_SEED: u32 = 2024;
+const TOKENS: [u32; 12] = [5, 17, 999, 0, 250, 250, 731, 64, 128, 3, 512, 42];
+/// f32 sums over a few hundred values; the reference differs from f64 by 4e-6.
+const TOLERANCE: f32 = 1e-4;
+
+fn assert_close(ours: &[f32], reference: &[f32], tolerance: f32) {
+    assert_eq!(ours.len(), reference.len());
+    let difference = ours.iter().zip(reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(difference <= tolerance, "differs by {difference:e}, at most {tolerance:e}");
+}
+
+/// Logits after every one of `tokens`, given in steps of the given sizes.
+fn logits(network: &dyn Network, encoded: &Encoded, tokens: &[u32], steps: &[usize]) -> Vec<f32> {
+    let mut session = network.session(encoded, &[0]).unwrap();
+    let mut logits = Vec::new();
+    let mut rest = tokens;
+    for &step in steps {
+        let (now, later) = rest.split_at(step);
+        let wanted: Vec<_> = (0..step).map(|token| (0, token)).collect();
+        logits.extend(session.step(&[now], &wanted).unwrap().concat());
+        rest = later;
+    }
+    assert!(rest.is_empty());
+    logits
+}
+
+#[test]
+fn random_network_equals_the_reference() {
+    let reference = TestWeights::read(&data("tiny-random/reference.safetensors"));
+    let mel = noise(NOISE_SEED);
+    assert_eq!(mel.values[..8], reference.values("mel_head"));
+    assert_eq!(mel.values[mel.values.len() - 8..], reference.values("mel_tail"));
+    for heads in [1, 2] {
+        let network = tiny(heads);
+        let encoded = network.run_encoder(std::slice::from_ref(&mel)).unwrap();
+        let encoded = network.backend.to_host(&encoded).unwrap();
+        let rows: Vec<f32> = encoded.chunks(64).step_by(50).flatten().copied().collect();
+        assert_close(&rows, &reference.values(&format!("encoder_heads{heads}")), TOLERANCE);
+
+        let encoded = network.encode(std::slice::from_ref(&mel)).unwrap();
+        let expected = reference.values(&format!("logits_heads{heads}"));
+        for steps in [&[12][..], &[1; 12], &[5, 1, 1, 4, 1]] {
+            assert_close(&logits(&network, &encoded, &TOKENS, steps), &expected, TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn hypotheses_do_not_disturb_each_other() {
+    let network = tiny(2);
+    let mels = [noise(NOISE_SEED), noise(7), noise(8)];
+    let encoded = network.encode(&mels).unwrap();
+    let alone: Vec<Encoded> =
+        mels.iter().map(|mel| network.encode(std::slice::from_ref(mel)).unwrap()).collect();
+    let expected = |window: usize, tokens: &[u32]| {
+        let all = logits(&network, &alone[window], tokens, &[tokens.len()]);
+        all[all.len() - 1000..].to_vec()
+    };
+    // Prompts of different lengths, windows out of order, window 1 with two hypotheses.
+    let mut session = network.session(&encoded, &[1, 0, 1]).unwrap();
+    let prompts: [&[u32]; 3] = [&[1, 2, 3], &[4], &[5, 6]];
+    let first = session.step(&prompts, &[(2, 1), (0, 2), (1, 0)]).unwrap();
+    assert_close(&first[0], &expected(1, prompts[2]), TOLERANCE);
+    assert_close(&first[1], &expected(1, prompts[0]), TOLERANCE);
+    assert_close(&first[2], &expected(0, prompts[1]), TOLERANCE);
+    // Hypotheses split, die and change places.
+    session.select(&[2, 0, 0, 2]).unwrap();
+    assert_eq!(session.rows(), 4);
+    let second = session.step(&[&[7], &[8], &[9], &[10]], &[(0, 0), (1, 0), (2, 0), (3, 0)]);
+    let second = second.unwrap();
+    assert_close(&second[0], &expected(1, &[5, 6, 7]), TOLERANCE);
+    assert_close(&second[1], &expected(1, &[1, 2, 3, 8]), TOLERANCE);
+    assert_close(&second[2], &expected(1, &[1, 2, 3, 9]), TOLERANCE);
+    assert_close(&second[3], &expected(1, &[5, 6, 10]), TOLERANCE);
+}
+
+#[test]
+fn alignment_is_a_distribution_over_frames() {
+    let network = tiny(2);
+    let encoded = network.encode(&[noise(NOISE_SEED)]).unwrap();
+    let mut session = network.session(&encoded, &[0, 0]).unwrap();
+    let weights = session.alignment(1, &TOKENS).unwrap();
+    assert_eq!(weights.len(), 2 * TOKENS.len() * FRAMES); // two heads of the last layer
+    for row in weights.chunks(FRAMES) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn impossible_steps_are_errors() {
+    let network = tiny(1);
+    let encoded = network.encode(&[noise(1)]).unwrap();
+    assert!(network.session(&encoded, &[1]).is_err(), "no such window");
+    let mut session = network.session(&encoded, &[0]).unwrap();
+    assert!(session.step(&[&[1000]], &[]).is_err(), "no such token");
+    assert!(session.step(&[&[1], &[2]], &[]).is_err(), "no such row");
+    assert!(session.step(&[&[1]], &[(0, 1)]).is_err(), "no such position");
+    assert!(session.step(&[&[1; 65]], &[]).is_err(), "beyond the context");
+    assert!(session.step(&[&[1; 64]], &[(0, 63)]).is_ok(), "the whole context");
+    assert!(session.step(&[&[1]], &[]).is_err(), "beyond the context");
+    assert!(session.select(&[1]).is_err(), "no such parent");
+    assert!(network.encode(&[Mel { n_mels: 128, values: vec![0.0; 128 * 3000] }]).is_err());
+    let none = network.encode(&[]).unwrap();
+    assert!(network.session(&none, &[]).is_ok());
+}
+
+#[test]
+fn weights_that_do_not_fit_are_named() {
+    let weights = TestWeights::read(&data("tiny-random/model.safetensors"));
+    let load = |config| super::load(config, &weights, Device::Cpu, ComputeType::Auto).err();
+    let deeper = WhisperConfig { decoder_layers: 3, ..tiny_config(1) };
+    assert!(load(deeper).unwrap().to_string().contains("model.decoder.layers.2."));
+    let larger = WhisperConfig { vocab: 1001, ..tiny_config(1) };
+    assert!(load(larger).unwrap().to_string().contains("embed_tokens"));
+    let elsewhere = WhisperConfig { alignment_heads: vec![(2, 0)], ..tiny_config(1) };
+    assert!(load(elsewhere).unwrap().to_string().contains("alignment head"));
+    assert!(load(tiny_config(1)).is_none());
+}
