@@ -64,6 +64,14 @@ pub enum Error {
         /// What would have been accepted.
         expected: &'static str,
     },
+    /// Subtitles or JSON cannot be read as a transcript: give another file, or mend it.
+    #[error("cannot read a transcript from {origin}: {reason}")]
+    Transcript {
+        /// The path, or a description such as `SRT text`.
+        origin: String,
+        /// The line, what was found there and what was expected.
+        reason: String,
+    },
     /// A file or folder cannot be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -97,6 +105,8 @@ pub enum ErrorKind {
     Device,
     /// See [`Error::Option`].
     Option,
+    /// See [`Error::Transcript`].
+    Transcript,
     /// See [`Error::Io`].
     Io,
     /// See [`Error::Cancelled`].
@@ -113,6 +123,7 @@ impl ErrorKind {
             Self::Model => "model",
             Self::Device => "device",
             Self::Option => "option",
+            Self::Transcript => "transcript",
             Self::Io => "io",
             Self::Cancelled => "cancelled",
             Self::Inference => "inference",
@@ -128,6 +139,7 @@ impl Error {
             Self::Model { .. } => ErrorKind::Model,
             Self::Device { .. } => ErrorKind::Device,
             Self::Option { .. } => ErrorKind::Option,
+            Self::Transcript { .. } => ErrorKind::Transcript,
             Self::Io { .. } => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Inference { .. } => ErrorKind::Inference,

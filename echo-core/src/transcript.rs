@@ -1,11 +1,12 @@
 //! The result: a transcript of segments and words.
 //!
 //! Plain data that serialises to the documented JSON (`"version": 1`). Times are `f64` seconds from
-//! the start of the source, on the same timeline as a video player's.
+//! the start of the source, on the same timeline as a video player's; in JSON they are rounded to the
+//! millisecond, which is finer than any recogniser hears.
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::language::Language;
 
@@ -26,7 +27,7 @@ pub struct Transcript {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language_probability: Option<f32>,
     /// The length of the source in seconds.
-    #[serde(default)]
+    #[serde(default, serialize_with = "to_milliseconds")]
     pub duration: f64,
     /// What was said, in order of time.
     pub segments: Vec<Segment>,
@@ -40,6 +41,12 @@ pub struct Transcript {
 
 fn schema_version() -> u32 {
     SCHEMA_VERSION
+}
+
+/// Writes 12.344 where arithmetic left 12.343999999999999. A double with so few digits is read back
+/// to the same value, so that a transcript survives JSON unchanged from the second time on.
+fn to_milliseconds<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((seconds * 1000.0).round_ties_even() / 1000.0)
 }
 
 impl Transcript {
@@ -76,8 +83,10 @@ impl Transcript {
 #[non_exhaustive]
 pub struct Segment {
     /// Seconds from the start of the source.
+    #[serde(serialize_with = "to_milliseconds")]
     pub start: f64,
     /// Seconds from the start of the source; never before `start`.
+    #[serde(serialize_with = "to_milliseconds")]
     pub end: f64,
     /// The text as the recogniser wrote it, without surrounding space.
     pub text: String,
@@ -131,8 +140,10 @@ pub struct Decoding {
 #[non_exhaustive]
 pub struct Word {
     /// Seconds from the start of the source.
+    #[serde(serialize_with = "to_milliseconds")]
     pub start: f64,
     /// Seconds from the start of the source; never before `start`, never after the segment's end.
+    #[serde(serialize_with = "to_milliseconds")]
     pub end: f64,
     /// The word with its punctuation, without surrounding space.
     #[serde(rename = "word")]
