@@ -1,0 +1,1 @@
+"""What the measuring programs share: recordings, engines, measured processes and scores."""
