@@ -169,3 +169,6 @@ pub(crate) trait Backend: Send + Sync + 'static {
         embedding: &Self::Embedding,
     ) -> Result<Vec<f32>>;
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -2,12 +2,12 @@
 //!
 //! Queries are scaled before the product, so that f16 scores stay in range; softmax sums in f32.
 //! Rows that listen to one window are gathered into one product against its keys, which are never
-//! copied: on a GPU one product for all windows, filled up to the most rows that a window has, on
-//! the CPU one for each window.
+//! copied: one product for all windows, filled up to the most rows that a window has, or one for
+//! each window, as [`Stride`] says.
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{Candle, Cross};
+use super::{Candle, Cross, Stride};
 use crate::kernels::{CollectedAttention, FRAMES, Row};
 
 /// One of the stacked parts (query, key, value) of `(batch * tokens, parts * d_model)`, as a view
@@ -59,14 +59,19 @@ fn softmax(scores: &Tensor) -> Result<Tensor> {
 
 /// Attention within each window of `(batch * FRAMES, 3 * d_model)`, window by window: the scores
 /// of one are as large as its activations many times over.
-pub(super) fn within_windows(qkv: &Tensor, batch: usize, heads: usize) -> Result<Tensor> {
+pub(super) fn within_windows(
+    backend: &Candle,
+    qkv: &Tensor,
+    batch: usize,
+    heads: usize,
+) -> Result<Tensor> {
     let frames = qkv.dim(0)? / batch;
     let window = |window: usize| {
         let rows = qkv.narrow(0, window * frames, frames)?;
         let view = |at: usize| {
             let view = part(&rows, (at, 3), 1, heads)?;
             // cuBLAS wants rows without gaps, the CPU's product does not mind.
-            if view.device().is_cpu() { Ok(view) } else { view.contiguous() }
+            if backend.stride == Stride::Window { Ok(view) } else { view.contiguous() }
         };
         join_heads(&attend(&view(0)?, &view(1)?, &view(2)?, None)?.0)
     };
@@ -90,7 +95,7 @@ pub(super) fn across(
     }
     let mut groups = Vec::new();
     let width = listeners.iter().map(Vec::len).max().unwrap_or(0);
-    if q.device().is_cpu() && listeners.iter().any(|tokens| tokens.len() != width) {
+    if backend.stride == Stride::Window && listeners.iter().any(|tokens| tokens.len() != width) {
         for (window, tokens) in
             listeners.iter().enumerate().filter(|(_, tokens)| !tokens.is_empty())
         {

@@ -3,9 +3,6 @@
 //! Weights and activations have one type, f32 on the CPU, f32, f16 or bf16 on a GPU; norms and
 //! softmax sum in f32 everywhere. A buffer is one tensor `(rows, columns)`.
 //!
-//! On the CPU, verbs walk through a batch window by window: its products are large enough to keep
-//! every core busy, and temporaries stay at the size of one window. GPUs take the batch at once.
-//!
 //! [`attention`] holds attention, [`cache`] the keys and values of earlier tokens.
 
 mod attention;
@@ -27,6 +24,17 @@ const EPSILON: f32 = 1e-5;
 pub(crate) struct Candle {
     device: Device,
     dtype: DType,
+    /// How a batch of windows is walked through.
+    stride: Stride,
+}
+
+/// How a batch of windows is walked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stride {
+    /// One after the other, for a CPU: one keeps every core busy and stays in its caches.
+    Window,
+    /// All at once, for a GPU, whose launches cost more than filling up unequal windows.
+    Batch,
 }
 
 /// A linear layer.
@@ -81,7 +89,8 @@ impl Candle {
                 return Err(refuse(format!("cannot compute in {}", choice.compute)));
             }
         };
-        Ok(Self { device, dtype })
+        let stride = if device.is_cpu() { Stride::Window } else { Stride::Batch };
+        Ok(Self { device, dtype, stride })
     }
 
     fn upload(&self, tensor: &weights::Tensor<'_>) -> Result<Tensor> {
@@ -89,6 +98,12 @@ impl Candle {
         Tensor::from_vec(values, tensor.shape.as_slice(), &self.device)
             .and_then(|tensor| tensor.to_dtype(self.dtype))
             .map_err(self.failed("weights"))
+    }
+
+    /// The same device, but with another way through a batch.
+    #[cfg(test)]
+    pub(crate) fn with_stride(self, stride: Stride) -> Self {
+        Self { stride, ..self }
     }
 
     /// Turns candle's error into ours: a full device is the user's to solve.
@@ -124,10 +139,10 @@ impl Candle {
         }
     }
 
-    /// Runs `verb` over blocks of rows on the CPU, over all of them on a GPU.
+    /// Runs `verb` over as many rows as one stride has.
     fn by_blocks(&self, x: &Tensor, verb: impl Fn(&Tensor) -> Candled<Tensor>) -> Candled<Tensor> {
         let rows = x.dim(0)?;
-        if !self.device.is_cpu() || rows <= FRAMES {
+        if self.stride == Stride::Batch || rows <= FRAMES {
             return verb(x);
         }
         let block = |first| verb(&x.narrow(0, first, FRAMES.min(rows - first))?);
@@ -242,7 +257,7 @@ impl Backend for Candle {
     }
 
     fn attend(&self, qkv: &Tensor, batch: usize, heads: usize) -> Result<Tensor> {
-        attention::within_windows(qkv, batch, heads).map_err(self.failed("encoder attention"))
+        attention::within_windows(self, qkv, batch, heads).map_err(self.failed("encoder attention"))
     }
 
     fn linear_add(&self, x: &Tensor, linear: &Linear, residual: &mut Tensor) -> Result<()> {
