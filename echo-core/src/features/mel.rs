@@ -250,7 +250,7 @@ fn hz_of_mel(mel: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap;
 
     use candle_core::{Device, Tensor};
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     /// 5 s: a chirp from 200 Hz to 3.2 kHz and noise by a congruential generator.
-    fn signal() -> Vec<f32> {
+    pub(crate) fn signal() -> Vec<f32> {
         let mut state = 12_345_u32;
         let sample = |n: u32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::audio::Audio;
+use crate::features::mel::{HOP_SAMPLES, LogMel};
 use crate::models::weights::testing::TestWeights;
 
 fn data(name: &str) -> PathBuf {
@@ -27,8 +29,11 @@ fn tiny_config(heads: usize) -> WhisperConfig {
 
 fn tiny(heads: usize) -> Whisper<Candle> {
     let weights = TestWeights::read(&data("tiny-random/model.safetensors"));
-    let choice = select(Device::Cpu, ComputeType::F32).unwrap();
-    Whisper::load(Candle::new(choice).unwrap(), tiny_config(heads), &weights).unwrap()
+    Whisper::load(candle(), tiny_config(heads), &weights).unwrap()
+}
+
+fn candle() -> Candle {
+    Candle::new(select(Device::Cpu, ComputeType::F32).unwrap()).unwrap()
 }
 
 /// Features of noise, by a congruential generator.
@@ -158,4 +163,90 @@ fn weights_that_do_not_fit_are_named() {
     let elsewhere = WhisperConfig { alignment_heads: vec![(2, 0)], ..tiny_config(1) };
     assert!(load(elsewhere).unwrap().to_string().contains("alignment head"));
     assert!(load(tiny_config(1)).is_none());
+}
+
+#[test]
+fn alignment_equals_the_reference() {
+    let reference = TestWeights::read(&data("tiny-random/attention.safetensors"));
+    let weights = TestWeights::read(&data("tiny-random/model.safetensors"));
+    // Heads in an order of their own, from both layers.
+    let alignment_heads = vec![(1, 1), (0, 0), (1, 0)];
+    let config = WhisperConfig { alignment_heads: alignment_heads.clone(), ..tiny_config(2) };
+    let network = super::load(config, &weights, Device::Cpu, ComputeType::F32).unwrap();
+    let encoded = network.encode(&[noise(NOISE_SEED)]).unwrap();
+    let ours = network.session(&encoded, &[0]).unwrap().alignment(0, &TOKENS).unwrap();
+    let matrix = TOKENS.len() * FRAMES;
+    for (ours, (layer, head)) in ours.chunks(matrix).zip(alignment_heads) {
+        let ours: Vec<f32> = ours.iter().copied().step_by(25).collect();
+        let layer = reference.values(&format!("layer{layer}"));
+        assert_close(&ours, &layer[head * ours.len()..][..ours.len()], TOLERANCE);
+    }
+}
+
+/// The real network `base`, from the folder that `ECHO_TEST_MODELS` names.
+fn base() -> Option<Whisper<Candle>> {
+    let Some(folder) = std::env::var_os("ECHO_TEST_MODELS") else {
+        println!("skipped: set ECHO_TEST_MODELS to a folder with base/hf/model.safetensors");
+        return None;
+    };
+    let weights = TestWeights::read(&Path::new(&folder).join("base/hf/model.safetensors"));
+    let config = WhisperConfig {
+        n_mels: 80,
+        audio_context: 1500,
+        d_model: 512,
+        encoder_heads: 8,
+        encoder_layers: 6,
+        text_context: 448,
+        decoder_heads: 8,
+        decoder_layers: 6,
+        vocab: 51_865,
+        alignment_heads: Vec::new(),
+    };
+    Some(Whisper::load(candle(), config, &weights).unwrap())
+}
+
+#[test]
+fn base_equals_the_reference() {
+    const TOKENS: [u32; 7] = [50_258, 50_259, 50_359, 50_363, 400, 370, 11];
+    let Some(network) = base() else { return };
+    let reference = TestWeights::read(&data("whisper_base.safetensors"));
+    let mel = LogMel::new(80).window(&crate::features::mel::tests::signal(), 0, 500, None);
+
+    let encoded = network.run_encoder(std::slice::from_ref(&mel)).unwrap();
+    let encoded = network.backend.to_host(&encoded).unwrap();
+    let rows: Vec<f32> = encoded.chunks(512).step_by(100).flatten().copied().collect();
+    assert_close(&rows, &reference.values("encoder"), 5e-4);
+
+    let encoded = network.encode(&[mel]).unwrap();
+    let logits = logits(&network, &encoded, &TOKENS, &[4, 1, 1, 1]);
+    let logits = logits.chunks(51_865).flat_map(|row| row.iter().copied().step_by(50));
+    assert_close(&logits.collect::<Vec<f32>>(), &reference.values("logits"), 1e-3);
+
+    let alignment = network.session(&encoded, &[0]).unwrap().alignment(0, &TOKENS).unwrap();
+    let alignment: Vec<f32> = alignment.into_iter().step_by(25).collect();
+    assert_close(&alignment, &reference.values("alignment"), TOLERANCE);
+}
+
+#[test]
+fn base_hears_real_speech_as_the_reference_does() {
+    let Some(network) = base() else { return };
+    let Some(folder) = std::env::var_os("ECHO_TEST_AUDIO") else {
+        println!("skipped: set ECHO_TEST_AUDIO to a folder with asr/english/jfk.flac");
+        return;
+    };
+    let audio = Audio::load(Path::new(&folder).join("asr/english/jfk.flac")).unwrap();
+    let frames_used = audio.samples().len() / HOP_SAMPLES;
+    let mel = LogMel::new(80).window(audio.samples(), 0, frames_used, None);
+    let encoded = network.encode(&[mel]).unwrap();
+    let logits = logits(&network, &encoded, &[50_258, 50_259, 50_359], &[3]);
+    let logits = &logits[2 * 51_865..];
+    // openai-whisper 20250625 in f32 on the same file, resampled by libswresample to 16 bits:
+    // another resampler and no rounding move logits by hundredths.
+    let expected = [(50_363, 18.582_93), (50_364, 18.375_67), (50_379, 13.909_99)];
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    assert_eq!(order[..2], [50_363, 50_364]);
+    for (token, logit) in expected {
+        assert!((logits[token] - logit).abs() < 0.1, "token {token}: {}", logits[token]);
+    }
 }
