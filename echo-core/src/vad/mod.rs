@@ -1,1 +1,48 @@
-//! Voice activity: where speech is.
+//! Voice activity: where speech is, and how it is cut for the recogniser.
+//!
+//! A [`Vad`] gives each frame a probability of speech; [`regions`] turns probabilities into regions
+//! by hysteresis; [`chunks`] merges regions into chunks of at most one window. Seconds begin here:
+//! what comes out are [`Region`]s on the timeline of the source.
+
+pub(crate) mod chunks;
+pub(crate) mod regions;
+pub(crate) mod silero;
+
+use crate::error::Result;
+use crate::options::VadOptions;
+use crate::timeline::Region;
+
+/// Sample rate of everything here.
+const SAMPLE_RATE_HZ: usize = 16_000;
+
+/// Hears speech. [`silero::Silero`] is the one that is always there.
+pub(crate) trait Vad: Send + Sync {
+    /// The probability of speech in each frame of 16 kHz mono `samples`; the last frame may reach
+    /// beyond them. `progress` hears how much is done, from 0 to 1, and stops the work by an error.
+    fn probabilities(
+        &self,
+        samples: &[f32],
+        progress: &mut dyn FnMut(f64) -> Result<()>,
+    ) -> Result<Probabilities>;
+}
+
+/// Probabilities of speech, frame after frame without gaps.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Probabilities {
+    /// The length of a frame.
+    pub(crate) frame_samples: usize,
+    /// One for each frame, 0 to 1.
+    pub(crate) values: Vec<f32>,
+}
+
+/// Where speech is in 16 kHz mono `samples`: regions in order, padded, apart, none longer than a
+/// chunk may be.
+pub(crate) fn speech_regions(
+    vad: &dyn Vad,
+    samples: &[f32],
+    options: &VadOptions,
+    progress: &mut dyn FnMut(f64) -> Result<()>,
+) -> Result<Vec<Region>> {
+    let probabilities = vad.probabilities(samples, progress)?;
+    Ok(regions::regions(&probabilities, samples.len(), options))
+}

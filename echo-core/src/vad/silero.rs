@@ -1,0 +1,296 @@
+//! Silero VAD 6.2 for 16 kHz, written out (snakers4/silero-vad, MIT; weights in `data/`).
+//!
+//! Frames of 512 samples (32 ms), each with the 64 samples before it and mirrored by 64 at its end:
+//!
+//! | step | weights | output of a frame |
+//! |---|---|---|
+//! | Fourier transform of 256 samples every 128, magnitude | window (256) | (4, 129) |
+//! | convolution 3, stride 1, rectified | (128, 129, 3) | (4, 128) |
+//! | convolution 3, stride 2, rectified | (64, 128, 3) | (2, 64) |
+//! | convolution 3, stride 2, rectified | (64, 64, 3) | (1, 64) |
+//! | convolution 3, stride 1, rectified | (128, 64, 3) | (1, 128) |
+//! | LSTM cell, gates i f g o | (512, 128) twice | (128) |
+//! | rectified, linear, sigmoid | (1, 128) | probability |
+//!
+//! Only the LSTM remembers. Everything before it runs on blocks of frames at once, as matrix products
+//! whose left rows are the 1 to 3 neighbouring columns of a frame (taps that would fall on padding
+//! are left out of the product, which is the same as multiplying zeros). The checkpoint has the
+//! Fourier transform as a convolution; its rows are a window times cosines and sines, so that a
+//! real FFT of the windowed samples gives the same magnitudes for a tenth of the work.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use realfft::num_complex::Complex;
+use realfft::{RealFftPlanner, RealToComplex};
+use safetensors::SafeTensors;
+
+use super::{Probabilities, Vad};
+use crate::error::{Error, Result};
+use crate::kernels::matrix::{Rows, multiply_transposed};
+
+const WEIGHTS: &[u8] = include_bytes!("../../data/silero_vad_16k.safetensors");
+
+/// New samples of a frame.
+pub(crate) const FRAME_SAMPLES: usize = 512;
+/// Samples of the frame before, in front; and as many mirrored at the end.
+const CONTEXT_SAMPLES: usize = 64;
+const FFT_SAMPLES: usize = 256;
+const FFT_HOP_SAMPLES: usize = 128;
+const FFT_COLUMNS: usize = 4;
+const BINS: usize = FFT_SAMPLES / 2 + 1;
+const CHANNELS: usize = 128;
+const HALF_CHANNELS: usize = 64;
+const HIDDEN: usize = 128;
+const GATES: usize = 4 * HIDDEN;
+/// Outputs that are summed in registers at once.
+const LANES: usize = 32;
+/// Frames of one block: its activations (1 MB) stay in the second-level cache.
+const BLOCK_FRAMES: usize = 128;
+/// Blocks between two reports of progress: about two minutes of sound.
+const BLOCKS_PER_REPORT: usize = 32;
+
+/// The network.
+pub(crate) struct Silero {
+    fft: Arc<dyn RealToComplex<f32>>,
+    window: Vec<f32>,
+    conv1: Convolution,
+    conv2: Convolution,
+    conv3: Convolution,
+    conv4: Convolution,
+    /// (512, 128), and the sum of both biases.
+    input: (Vec<f32>, Vec<f32>),
+    /// (512 / LANES, 128, LANES): for each group of gates, for each hidden value, its weights.
+    recurrent: Vec<[f32; LANES]>,
+    output: (Vec<f32>, f32),
+}
+
+impl fmt::Debug for Silero {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Silero").finish_non_exhaustive()
+    }
+}
+
+/// Three taps over columns that lie one after the other.
+struct Convolution {
+    /// (outputs, 3, inputs): taps moved in front of inputs.
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    inputs: usize,
+}
+
+/// What the LSTM remembers.
+struct State {
+    hidden: [f32; HIDDEN],
+    cell: [f32; HIDDEN],
+}
+
+impl Silero {
+    /// The network with the weights that the crate carries.
+    pub(crate) fn new() -> Result<Self> {
+        let file = SafeTensors::deserialize(WEIGHTS)
+            .map_err(|error| Error::inference("weights of silero vad", error))?;
+        let get = |name: &str, shape: &[usize]| tensor(&file, name, shape);
+        let convolution = |name: &str, outputs: usize, inputs: usize| {
+            let weight = get(&format!("{name}.weight"), &[outputs, inputs, 3])?;
+            let taps_first = (0..outputs * 3 * inputs).map(|at| {
+                let (output, tap, input) = (at / (3 * inputs), at / inputs % 3, at % inputs);
+                weight[(output * inputs + input) * 3 + tap]
+            });
+            let bias = get(&format!("{name}.bias"), &[outputs])?;
+            Ok(Convolution { weight: taps_first.collect(), bias, inputs })
+        };
+
+        let recurrent = get("lstm_cell.weight_hh", &[GATES, HIDDEN])?;
+        let recurrent = (0..GATES / LANES * HIDDEN).map(|at| {
+            let (group, hidden) = (at / HIDDEN, at % HIDDEN);
+            std::array::from_fn(|lane| recurrent[(group * LANES + lane) * HIDDEN + hidden])
+        });
+        let bias_ih = get("lstm_cell.bias_ih", &[GATES])?;
+        let bias_hh = get("lstm_cell.bias_hh", &[GATES])?;
+        let bias = bias_ih.iter().zip(&bias_hh).map(|(ih, hh)| ih + hh).collect();
+        let bias_out = get("final_conv.bias", &[1])?;
+
+        // The row of frequency 0 is the window times cos 0.
+        let mut window = get("stft_conv.weight", &[2 * BINS, 1, FFT_SAMPLES])?;
+        window.truncate(FFT_SAMPLES);
+        Ok(Self {
+            fft: RealFftPlanner::new().plan_fft_forward(FFT_SAMPLES),
+            window,
+            conv1: convolution("conv1", CHANNELS, BINS)?,
+            conv2: convolution("conv2", HALF_CHANNELS, CHANNELS)?,
+            conv3: convolution("conv3", HALF_CHANNELS, HALF_CHANNELS)?,
+            conv4: convolution("conv4", CHANNELS, HALF_CHANNELS)?,
+            input: (get("lstm_cell.weight_ih", &[GATES, HIDDEN])?, bias),
+            recurrent: recurrent.collect(),
+            output: (get("final_conv.weight", &[1, HIDDEN, 1])?, bias_out.iter().sum()),
+        })
+    }
+
+    /// What the LSTM gets of some frames: `(frames, 512)`.
+    fn gates(&self, samples: &[f32], frames: Range<usize>) -> Result<Vec<f32>> {
+        let count = frames.len();
+        let spectrum = self.magnitudes(samples, frames)?; // (frames, 4, 129)
+        let mut x = vec![0.0; count * FFT_COLUMNS * CHANNELS]; // (frames, 4, 128)
+        self.conv1.run(&spectrum, FFT_COLUMNS, 1, &mut x);
+        let mut y = vec![0.0; count * 2 * HALF_CHANNELS]; // (frames, 2, 64)
+        self.conv2.run(&x, FFT_COLUMNS, 2, &mut y);
+        let mut z = vec![0.0; count * HALF_CHANNELS]; // (frames, 1, 64)
+        self.conv3.run(&y, 2, 2, &mut z);
+        let mut x = vec![0.0; count * CHANNELS]; // (frames, 1, 128)
+        self.conv4.run(&z, 1, 1, &mut x);
+
+        let (weight, bias) = &self.input;
+        let mut gates = vec![0.0; count * GATES];
+        multiply_transposed(
+            Rows::new(&x, count, HIDDEN, HIDDEN),
+            Rows::new(weight, GATES, HIDDEN, HIDDEN),
+            &mut gates,
+            GATES,
+        );
+        for row in gates.chunks_exact_mut(GATES) {
+            row.iter_mut().zip(bias).for_each(|(gate, bias)| *gate += bias);
+        }
+        Ok(gates)
+    }
+
+    /// Magnitudes of the spectrum: `(frames, 4, 129)`.
+    fn magnitudes(&self, samples: &[f32], frames: Range<usize>) -> Result<Vec<f32>> {
+        const MIRROR: usize = CONTEXT_SAMPLES + FRAME_SAMPLES;
+        let mut frame = [0.0; MIRROR + CONTEXT_SAMPLES];
+        let mut windowed = self.fft.make_input_vec();
+        let mut spectrum: Vec<Complex<f32>> = self.fft.make_output_vec();
+        let mut scratch = self.fft.make_scratch_vec();
+        let mut magnitudes = Vec::with_capacity(frames.len() * FFT_COLUMNS * BINS);
+        for number in frames {
+            // Positions in `samples` of the frame with its context; before and behind them is silence.
+            let start = number * FRAME_SAMPLES;
+            for (at, value) in frame[..MIRROR].iter_mut().enumerate() {
+                let sample =
+                    (start + at).checked_sub(CONTEXT_SAMPLES).and_then(|at| samples.get(at));
+                *value = sample.copied().map_or(0.0, bounded);
+            }
+            for at in 0..CONTEXT_SAMPLES {
+                // The last sample itself is not repeated.
+                frame[MIRROR + at] = frame[MIRROR - 2 - at];
+            }
+            for column in 0..FFT_COLUMNS {
+                let piece = &frame[column * FFT_HOP_SAMPLES..][..FFT_SAMPLES];
+                for ((out, sample), weight) in windowed.iter_mut().zip(piece).zip(&self.window) {
+                    *out = sample * weight;
+                }
+                self.fft
+                    .process_with_scratch(&mut windowed, &mut spectrum, &mut scratch)
+                    .map_err(|error| Error::inference("spectrum of silero vad", error))?;
+                magnitudes.extend(spectrum.iter().map(|bin| bin.norm_sqr().sqrt()));
+            }
+        }
+        Ok(magnitudes)
+    }
+
+    /// One step of the LSTM and the output: the probability of one frame.
+    fn step(&self, state: &mut State, gates: &[f32]) -> f32 {
+        let mut sums = [0.0; GATES];
+        let groups = self.recurrent.chunks_exact(HIDDEN);
+        for ((sums, gates), weights) in
+            sums.chunks_exact_mut(LANES).zip(gates.chunks_exact(LANES)).zip(groups)
+        {
+            let mut lanes = [0.0; LANES];
+            lanes.copy_from_slice(gates);
+            for (hidden, weights) in state.hidden.iter().zip(weights) {
+                for (lane, weight) in lanes.iter_mut().zip(weights) {
+                    *lane += hidden * weight;
+                }
+            }
+            sums.copy_from_slice(&lanes);
+        }
+        let (weight, bias) = &self.output;
+        let mut logit = *bias;
+        for at in 0..HIDDEN {
+            let gate = |index: usize| sums[index * HIDDEN + at];
+            let cell = sigmoid(gate(1)) * state.cell[at] + sigmoid(gate(0)) * gate(2).tanh();
+            let hidden = sigmoid(gate(3)) * cell.tanh();
+            state.cell[at] = cell;
+            state.hidden[at] = hidden;
+            logit += hidden.max(0.0) * weight[at];
+        }
+        sigmoid(logit)
+    }
+}
+
+impl Vad for Silero {
+    fn probabilities(
+        &self,
+        samples: &[f32],
+        progress: &mut dyn FnMut(f64) -> Result<()>,
+    ) -> Result<Probabilities> {
+        let frames = samples.len().div_ceil(FRAME_SAMPLES);
+        let mut state = State { hidden: [0.0; HIDDEN], cell: [0.0; HIDDEN] };
+        let mut values = Vec::with_capacity(frames);
+        while values.len() < frames {
+            let start = values.len();
+            let end = frames.min(start + BLOCKS_PER_REPORT * BLOCK_FRAMES);
+            let blocks: Vec<usize> = (start..end).step_by(BLOCK_FRAMES).collect();
+            let gates = blocks
+                .into_par_iter()
+                .map(|block| self.gates(samples, block..end.min(block + BLOCK_FRAMES)))
+                .collect::<Result<Vec<_>>>()?;
+            let rows = gates.iter().flat_map(|block| block.chunks_exact(GATES));
+            values.extend(rows.map(|row| self.step(&mut state, row)));
+            progress(values.len() as f64 / frames as f64)?;
+        }
+        Ok(Probabilities { frame_samples: FRAME_SAMPLES, values })
+    }
+}
+
+impl Convolution {
+    /// From `(frames, columns, inputs)` to `(frames, columns / stride, outputs)`, rectified. Columns
+    /// beyond a frame's ends are zero.
+    fn run(&self, x: &[f32], columns: usize, stride: usize, out: &mut [f32]) {
+        let (inputs, outputs) = (self.inputs, self.bias.len());
+        let frames = x.len() / (columns * inputs);
+        let out_columns = columns / stride;
+        for column in 0..out_columns {
+            // Tap `t` of output column `c` lies on column `c * stride + t - 1`.
+            let first_tap = usize::from(column == 0);
+            let taps = (columns + 1 - column * stride).min(3) - first_tap;
+            let from = (column * stride + first_tap - 1) * inputs;
+            multiply_transposed(
+                Rows::new(&x[from..], frames, taps * inputs, columns * inputs),
+                Rows::new(&self.weight[first_tap * inputs..], outputs, taps * inputs, 3 * inputs),
+                &mut out[column * outputs..],
+                out_columns * outputs,
+            );
+        }
+        for row in out.chunks_exact_mut(outputs) {
+            for (value, bias) in row.iter_mut().zip(&self.bias) {
+                *value = (*value + bias).max(0.0);
+            }
+        }
+    }
+}
+
+/// A sample as the network may see it: one that is not a number would stay in the LSTM for ever.
+fn bounded(sample: f32) -> f32 {
+    if sample.is_finite() { sample.clamp(-16.0, 16.0) } else { 0.0 }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn tensor(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let view =
+        file.tensor(name).map_err(|error| Error::inference("weights of silero vad", error))?;
+    if view.shape() != shape || view.dtype() != safetensors::Dtype::F32 {
+        let found = format!("{name} is {:?} {:?}, expected {shape:?}", view.dtype(), view.shape());
+        return Err(Error::inference("weights of silero vad", found));
+    }
+    let bytes = view.data().chunks_exact(4);
+    Ok(bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+#[cfg(test)]
+mod tests;
