@@ -2,26 +2,45 @@
 //!
 //! A reader for each checkpoint format finds tensors in memory-mapped bytes ([`table`]); names are
 //! translated to those of Hugging Face, sizes are read off shapes, and what a format lacks is taken
-//! from beside the file or from tables of the published models. See [`checkpoint::open`].
+//! from beside the file or from tables of the published models. See [`open`].
+//!
+//! [`ModelStore`] knows where checkpoints are and brings those that are not here.
 
 mod alignment_heads;
 mod bytes;
+mod cache;
+mod catalog;
 mod checkpoint;
 pub(crate) mod config;
 mod ctranslate2;
 mod dequantise;
+mod failure;
 mod folder;
 mod ggml;
 mod gguf;
+#[cfg(feature = "hub")]
+mod http;
+#[cfg(feature = "hub")]
+mod hub;
+mod meter;
 mod names;
+mod package;
 mod pickle;
+mod places;
 mod pytorch;
 mod safetensors;
+#[cfg(feature = "hub")]
+mod selection;
+mod store;
 mod table;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
 pub(crate) mod weights;
+
+pub use catalog::{CatalogEntry, ModelKind, catalog};
+pub use meter::Download;
+pub use store::{ModelStore, StoredModel};
 
 #[allow(unused_imports, reason = "until the transcriber opens models")]
 pub(crate) use checkpoint::{Checkpoint, open};

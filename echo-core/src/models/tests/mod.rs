@@ -1,8 +1,14 @@
 //! The same network through every format, and damaged files.
 
 mod damaged;
+#[cfg(feature = "hub")]
+mod downloads;
+#[cfg(unix)]
+mod packages;
 mod published;
 mod samples;
+#[cfg(feature = "hub")]
+mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
