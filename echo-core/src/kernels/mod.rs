@@ -125,6 +125,11 @@ pub(crate) trait Backend: Send + Sync + 'static {
         batch: usize,
         heads: usize,
     ) -> Result<Self::Cross>;
+    /// Puts the windows of `more` behind those of `cross`.
+    fn append_cross(&self, cross: &mut Self::Cross, more: Self::Cross) -> Result<()>;
+    /// Windows that go through the encoder at once: as many as help the device. Where one fills it,
+    /// more would only take memory and put off cancellation.
+    fn encoder_batch(&self) -> usize;
     /// Token plus position embeddings, `(tokens, d_model)`.
     fn embed(
         &self,

@@ -10,6 +10,7 @@ use super::network::{Encoded, Network, Session};
 use super::tokenizer::{SpecialTokens, Tokenizer};
 use crate::error::Result;
 use crate::features::mel::Mel;
+use crate::progress::CancelToken;
 
 /// The window, and all tokens so far.
 type Script = Box<dyn Fn(f32, &[u32]) -> Vec<f32> + Send + Sync>;
@@ -91,7 +92,7 @@ impl Network for FakeNetwork {
         &self.config
     }
 
-    fn encode(&self, mels: &[Mel]) -> Result<Encoded> {
+    fn encode(&self, mels: &[Mel], _: &CancelToken) -> Result<Encoded> {
         self.encoded.lock().unwrap().push(mels.len());
         let names: Vec<f32> = mels.iter().map(|mel| mel.values[0]).collect();
         Ok(Encoded { windows: names.len(), state: Box::new(names) })

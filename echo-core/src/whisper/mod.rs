@@ -1,11 +1,43 @@
 //! Whisper: network, tokens and decoding.
 
+pub(crate) mod batched;
 pub(crate) mod config;
 pub(crate) mod decode;
 #[cfg(test)]
 mod fake;
+pub(crate) mod language;
 mod loader;
 pub(crate) mod model;
 pub(crate) mod network;
+pub(crate) mod segments;
+pub(crate) mod sequential;
 mod session;
 pub(crate) mod tokenizer;
+
+use crate::device::{ComputeType, Device};
+use crate::error::Result;
+use crate::features::mel::LogMel;
+use crate::models::Checkpoint;
+
+/// A loaded Whisper: network, vocabulary and features.
+pub(crate) struct Recognizer {
+    pub(crate) network: Box<dyn network::Network>,
+    pub(crate) tokenizer: tokenizer::Tokenizer,
+    pub(crate) log_mel: LogMel,
+}
+
+impl Recognizer {
+    /// Packs a checkpoint for a device.
+    pub(crate) fn load(
+        checkpoint: &Checkpoint,
+        device: Device,
+        compute_type: ComputeType,
+    ) -> Result<Self> {
+        let config = checkpoint.config.clone();
+        let texts = checkpoint.vocabulary()?.iter();
+        let tokenizer = tokenizer::Tokenizer::new(&checkpoint.name, texts, &config)?;
+        let log_mel = LogMel::new(config.n_mels);
+        let network = model::load(config, &*checkpoint.weights, device, compute_type)?;
+        Ok(Self { network, tokenizer, log_mel })
+    }
+}

@@ -20,6 +20,7 @@ use crate::kernels::candle::Candle;
 use crate::kernels::select::select;
 use crate::kernels::{Backend, FRAMES};
 use crate::models::weights::Weights;
+use crate::progress::CancelToken;
 
 /// Loads a network onto a device: the way for everybody who does not care which backend it is.
 ///
@@ -110,7 +111,7 @@ impl<B: Backend> Whisper<B> {
     }
 
     /// The encoder's output over a batch of windows, `(batch * FRAMES, d_model)`.
-    pub(super) fn run_encoder(&self, mels: &[Mel]) -> Result<B::Buffer> {
+    pub(super) fn run_encoder(&self, mels: &[Mel], cancel: &CancelToken) -> Result<B::Buffer> {
         let backend = &self.backend;
         let values_per_window = self.config.n_mels * 2 * FRAMES;
         if mels.iter().any(|mel| mel.values.len() != values_per_window) {
@@ -120,6 +121,7 @@ impl<B: Backend> Whisper<B> {
         let mels: Vec<&[f32]> = mels.iter().map(|mel| mel.values.as_slice()).collect();
         let mut x = backend.run_stem(&self.encoder.stem, &mels)?;
         for EncoderLayer { attention, mlp } in &self.encoder.layers {
+            cancel.check()?;
             let qkv = backend.norm_linear(&x, &attention.norm, &attention.qkv)?;
             let attended = backend.attend(&qkv, mels.len(), self.config.encoder_heads)?;
             backend.linear_add(&attended, &attention.out, &mut x)?;
@@ -134,13 +136,18 @@ impl<B: Backend> Network for Whisper<B> {
         &self.config
     }
 
-    fn encode(&self, mels: &[Mel]) -> Result<Encoded> {
-        let mut layers = Vec::new();
-        if !mels.is_empty() {
-            let encoded = self.run_encoder(mels)?;
+    fn encode(&self, mels: &[Mel], cancel: &CancelToken) -> Result<Encoded> {
+        let mut layers: Vec<B::Cross> = Vec::with_capacity(self.decoder.layers.len());
+        for mels in mels.chunks(self.backend.encoder_batch()) {
+            let encoded = self.run_encoder(mels, cancel)?;
             let heads = self.config.decoder_heads;
-            for layer in &self.decoder.layers {
-                layers.push(self.backend.cross(&encoded, &layer.cross.kv, mels.len(), heads)?);
+            for (index, layer) in self.decoder.layers.iter().enumerate() {
+                cancel.check()?;
+                let cross = self.backend.cross(&encoded, &layer.cross.kv, mels.len(), heads)?;
+                match layers.get_mut(index) {
+                    Some(windows) => self.backend.append_cross(windows, cross)?,
+                    None => layers.push(cross),
+                }
             }
         }
         Ok(Encoded { windows: mels.len(), state: Box::new(layers) })

@@ -8,6 +8,7 @@ use std::any::Any;
 use super::config::WhisperConfig;
 use crate::error::Result;
 use crate::features::mel::Mel;
+use crate::progress::CancelToken;
 
 /// A batch of encoded windows: the cross-attention keys and values of every decoder layer.
 pub(crate) struct Encoded {
@@ -22,8 +23,8 @@ pub(crate) trait Network: Send + Sync {
     /// Sizes and special tables.
     fn config(&self) -> &WhisperConfig;
 
-    /// Runs the encoder once over a batch of windows.
-    fn encode(&self, mels: &[Mel]) -> Result<Encoded>;
+    /// Runs the encoder once over a batch of windows; looks at `cancel` before every layer.
+    fn encode(&self, mels: &[Mel], cancel: &CancelToken) -> Result<Encoded>;
 
     /// Starts decoding: hypothesis `i` listens to window `windows[i]` and has said nothing yet.
     fn session<'a>(

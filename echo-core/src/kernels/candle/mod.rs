@@ -295,6 +295,22 @@ impl Backend for Candle {
         split().map_err(self.failed("cross-attention keys and values"))
     }
 
+    fn append_cross(&self, cross: &mut Cross, more: Cross) -> Result<()> {
+        let join = |one: &Tensor, other: &Tensor| {
+            let joined = Tensor::cat(&[one, other], 0);
+            joined.map_err(self.failed("cross-attention keys and values"))
+        };
+        *cross = Cross {
+            keys: join(&cross.keys, &more.keys)?,
+            values: join(&cross.values, &more.values)?,
+        };
+        Ok(())
+    }
+
+    fn encoder_batch(&self) -> usize {
+        if self.device.is_cpu() { 1 } else { usize::MAX }
+    }
+
     fn embed(&self, embedding: &Embedding, tokens: &[u32], positions: &[u32]) -> Result<Tensor> {
         let rows = |table: &Tensor, indices: &[u32]| {
             table.index_select(&Tensor::new(indices, &self.device)?, 0)

@@ -1,5 +1,6 @@
 use super::prompt::Prompts;
 use super::*;
+use crate::progress::CancelToken;
 use crate::whisper::fake::{FakeNetwork, sure_of};
 use crate::whisper::tokenizer::small;
 use crate::{Language, Task};
@@ -11,7 +12,7 @@ fn decode(
     options: &DecodeOptions,
     names: &[f32],
 ) -> Vec<Decoded> {
-    let encoded = network.encode(&FakeNetwork::windows(names)).unwrap();
+    let encoded = network.encode(&FakeNetwork::windows(names), &CancelToken::new()).unwrap();
     let prompts = Prompts::new(tokenizer, 448, Task::Transcribe, options).unwrap();
     let prompt = prompts.prompt(Language::ENGLISH, &[], true).unwrap();
     let job = |window| Job { window, prompt: prompt.clone(), seed: window as u64 };

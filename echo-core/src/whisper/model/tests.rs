@@ -6,6 +6,7 @@ use super::*;
 use crate::audio::Audio;
 use crate::features::mel::{HOP_SAMPLES, LogMel};
 use crate::models::weights::testing::TestWeights;
+use crate::progress::CancelToken;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
@@ -80,12 +81,12 @@ fn random_network_equals_the_reference() {
     assert_eq!(mel.values[mel.values.len() - 8..], reference.values("mel_tail"));
     for heads in [1, 2] {
         let network = tiny(heads);
-        let encoded = network.run_encoder(std::slice::from_ref(&mel)).unwrap();
+        let encoded = network.run_encoder(std::slice::from_ref(&mel), &CancelToken::new()).unwrap();
         let encoded = network.backend.to_host(&encoded).unwrap();
         let rows: Vec<f32> = encoded.chunks(64).step_by(50).flatten().copied().collect();
         assert_close(&rows, &reference.values(&format!("encoder_heads{heads}")), TOLERANCE);
 
-        let encoded = network.encode(std::slice::from_ref(&mel)).unwrap();
+        let encoded = network.encode(std::slice::from_ref(&mel), &CancelToken::new()).unwrap();
         let expected = reference.values(&format!("logits_heads{heads}"));
         for steps in [&[12][..], &[1; 12], &[5, 1, 1, 4, 1]] {
             assert_close(&logits(&network, &encoded, &TOKENS, steps), &expected, TOLERANCE);
@@ -97,9 +98,11 @@ fn random_network_equals_the_reference() {
 fn hypotheses_do_not_disturb_each_other() {
     let network = tiny(2);
     let mels = [noise(NOISE_SEED), noise(7), noise(8)];
-    let encoded = network.encode(&mels).unwrap();
-    let alone: Vec<Encoded> =
-        mels.iter().map(|mel| network.encode(std::slice::from_ref(mel)).unwrap()).collect();
+    let encoded = network.encode(&mels, &CancelToken::new()).unwrap();
+    let alone: Vec<Encoded> = mels
+        .iter()
+        .map(|mel| network.encode(std::slice::from_ref(mel), &CancelToken::new()).unwrap())
+        .collect();
     let expected = |window: usize, tokens: &[u32]| {
         let all = logits(&network, &alone[window], tokens, &[tokens.len()]);
         all[all.len() - 1000..].to_vec()
@@ -125,7 +128,7 @@ fn hypotheses_do_not_disturb_each_other() {
 #[test]
 fn alignment_is_a_distribution_over_frames() {
     let network = tiny(2);
-    let encoded = network.encode(&[noise(NOISE_SEED)]).unwrap();
+    let encoded = network.encode(&[noise(NOISE_SEED)], &CancelToken::new()).unwrap();
     let mut session = network.session(&encoded, &[0, 0]).unwrap();
     let weights = session.alignment(1, &TOKENS).unwrap();
     assert_eq!(weights.len(), 2 * TOKENS.len() * FRAMES); // two heads of the last layer
@@ -137,7 +140,7 @@ fn alignment_is_a_distribution_over_frames() {
 #[test]
 fn impossible_steps_are_errors() {
     let network = tiny(1);
-    let encoded = network.encode(&[noise(1)]).unwrap();
+    let encoded = network.encode(&[noise(1)], &CancelToken::new()).unwrap();
     assert!(network.session(&encoded, &[1]).is_err(), "no such window");
     let mut session = network.session(&encoded, &[0]).unwrap();
     assert!(session.step(&[&[1000]], &[]).is_err(), "no such token");
@@ -147,8 +150,12 @@ fn impossible_steps_are_errors() {
     assert!(session.step(&[&[1; 64]], &[(0, 63)]).is_ok(), "the whole context");
     assert!(session.step(&[&[1]], &[]).is_err(), "beyond the context");
     assert!(session.select(&[1]).is_err(), "no such parent");
-    assert!(network.encode(&[Mel { n_mels: 128, values: vec![0.0; 128 * 3000] }]).is_err());
-    let none = network.encode(&[]).unwrap();
+    assert!(
+        network
+            .encode(&[Mel { n_mels: 128, values: vec![0.0; 128 * 3000] }], &CancelToken::new())
+            .is_err()
+    );
+    let none = network.encode(&[], &CancelToken::new()).unwrap();
     assert!(network.session(&none, &[]).is_ok());
 }
 
@@ -173,7 +180,7 @@ fn alignment_equals_the_reference() {
     let alignment_heads = vec![(1, 1), (0, 0), (1, 0)];
     let config = WhisperConfig { alignment_heads: alignment_heads.clone(), ..tiny_config(2) };
     let network = super::load(config, &weights, Device::Cpu, ComputeType::F32).unwrap();
-    let encoded = network.encode(&[noise(NOISE_SEED)]).unwrap();
+    let encoded = network.encode(&[noise(NOISE_SEED)], &CancelToken::new()).unwrap();
     let ours = network.session(&encoded, &[0]).unwrap().alignment(0, &TOKENS).unwrap();
     let matrix = TOKENS.len() * FRAMES;
     for (ours, (layer, head)) in ours.chunks(matrix).zip(alignment_heads) {
@@ -212,12 +219,12 @@ fn base_equals_the_reference() {
     let reference = TestWeights::read(&data("whisper_base.safetensors"));
     let mel = LogMel::new(80).window(&crate::features::mel::tests::signal(), 0, 500, None);
 
-    let encoded = network.run_encoder(std::slice::from_ref(&mel)).unwrap();
+    let encoded = network.run_encoder(std::slice::from_ref(&mel), &CancelToken::new()).unwrap();
     let encoded = network.backend.to_host(&encoded).unwrap();
     let rows: Vec<f32> = encoded.chunks(512).step_by(100).flatten().copied().collect();
     assert_close(&rows, &reference.values("encoder"), 5e-4);
 
-    let encoded = network.encode(&[mel]).unwrap();
+    let encoded = network.encode(&[mel], &CancelToken::new()).unwrap();
     let logits = logits(&network, &encoded, &TOKENS, &[4, 1, 1, 1]);
     let logits = logits.chunks(51_865).flat_map(|row| row.iter().copied().step_by(50));
     assert_close(&logits.collect::<Vec<f32>>(), &reference.values("logits"), 1e-3);
@@ -237,7 +244,7 @@ fn base_hears_real_speech_as_the_reference_does() {
     let audio = Audio::load(Path::new(&folder).join("asr/english/jfk.flac")).unwrap();
     let frames_used = audio.samples().len() / HOP_SAMPLES;
     let mel = LogMel::new(80).window(audio.samples(), 0, frames_used, None);
-    let encoded = network.encode(&[mel]).unwrap();
+    let encoded = network.encode(&[mel], &CancelToken::new()).unwrap();
     let logits = logits(&network, &encoded, &[50_258, 50_259, 50_359], &[3]);
     let logits = &logits[2 * 51_865..];
     // openai-whisper 20250625 in f32 on the same file, resampled by libswresample to 16 bits:

@@ -1,0 +1,173 @@
+//! Sequential recognition: window after window, each guided by the text before it.
+//!
+//! The reference's long-form algorithm. A window of 30 s is decoded; the next one starts where the
+//! timestamps of this one end, so that no word is cut in two. The text so far is context for the next
+//! window, until a window had to be tried at a high temperature. Source: `generate_segments` in
+//! faster-whisper's transcribe.py, which follows `transcribe` in openai/whisper.
+
+use super::Recognizer;
+use super::decode::prompt::Prompts;
+use super::decode::{Decoded, Decoder, Job};
+use super::language;
+use super::segments;
+use crate::error::Result;
+use crate::features::mel::{HOP_SAMPLES, WINDOW_FRAMES};
+use crate::language::Language;
+use crate::options::TranscribeOptions;
+use crate::progress::CancelToken;
+use crate::timeline::Region;
+use crate::transcript::Segment;
+
+/// Mel frames a second.
+const FRAMES_PER_SECOND: f64 = 100.0;
+
+/// Samples below this are digital silence: two steps of a 16-bit recorder.
+const SILENCE: f32 = 2.0 / 32_768.0;
+
+/// Receives how far the work is, from 0 to 1, and the segments of a window.
+pub(crate) type OnWindow<'a> = dyn FnMut(f64, Vec<Segment>) -> Result<()> + 'a;
+
+/// Recognises the clips of one source, in order.
+pub(crate) fn transcribe(
+    recognizer: &Recognizer,
+    samples: &[f32],
+    clips: &[Region],
+    language: Language,
+    options: &TranscribeOptions,
+    on_window: &mut OnWindow<'_>,
+    cancel: &CancelToken,
+) -> Result<()> {
+    let n_frames = samples.len() / HOP_SAMPLES;
+    let mut walk = Walk::new(recognizer, samples, language, options)?;
+    for clip in clips {
+        let frame = |seconds: f64| ((seconds * FRAMES_PER_SECOND).round() as usize).min(n_frames);
+        let (mut seek, end) = (frame(clip.start), frame(clip.end));
+        while seek < end {
+            cancel.check()?;
+            let window = Window { start: seek, frames: WINDOW_FRAMES.min(end - seek) };
+            let found = walk.window(&window, &mut seek, cancel)?;
+            on_window(seek.min(end) as f64 / n_frames as f64, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// A window of the source, in mel frames.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    start: usize,
+    frames: usize,
+}
+
+impl Window {
+    fn seconds(self) -> Region {
+        let start = self.start as f64 / FRAMES_PER_SECOND;
+        Region { start, end: (self.start + self.frames) as f64 / FRAMES_PER_SECOND }
+    }
+}
+
+/// The walk through a source: what stays the same, and the text so far.
+struct Walk<'a> {
+    recognizer: &'a Recognizer,
+    samples: &'a [f32],
+    language: Language,
+    options: &'a TranscribeOptions,
+    decoder: Decoder<'a>,
+    prompts: Prompts<'a>,
+    /// All windows are clipped against the loudest moment of the whole source.
+    maximum: f32,
+    /// Tokens that guide the next window.
+    context: Vec<u32>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        recognizer: &'a Recognizer,
+        samples: &'a [f32],
+        language: Language,
+        options: &'a TranscribeOptions,
+    ) -> Result<Self> {
+        let network = &*recognizer.network;
+        let tokenizer = &recognizer.tokenizer;
+        let text_context = network.config().text_context;
+        let prompts = Prompts::new(tokenizer, text_context, options.task, &options.decode)?;
+        Ok(Self {
+            recognizer,
+            samples,
+            language,
+            options,
+            decoder: Decoder::new(network, tokenizer, &options.decode)?,
+            maximum: recognizer.log_mel.maximum(samples),
+            context: prompts.initial.clone(),
+            prompts,
+        })
+    }
+
+    /// Recognises one window and moves `seek` to the start of the next.
+    fn window(
+        &mut self,
+        window: &Window,
+        seek: &mut usize,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Segment>> {
+        *seek = window.start + window.frames;
+        if self.is_silent(window) {
+            return Ok(Vec::new());
+        }
+        let (decoded, language) = self.decode(window, cancel)?;
+        if decoded.is_silent {
+            return Ok(Vec::new());
+        }
+        let span = window.seconds();
+        let cut = segments::cut(&self.recognizer.tokenizer, &decoded.tokens, span.duration());
+        let understood = (cut.understood * FRAMES_PER_SECOND).round() as usize;
+        // A window of which nothing was understood must not be heard for ever.
+        if understood > 0 {
+            *seek = window.start + understood.min(window.frames);
+        }
+        let tokenizer = &self.recognizer.tokenizer;
+        let mut found = Vec::new();
+        for piece in &cut.pieces {
+            let limit = span.end;
+            if let Some(mut segment) =
+                segments::segment(tokenizer, piece, &decoded, span.start, limit)
+            {
+                self.context.extend_from_slice(&piece.tokens);
+                segment.language = self.options.multilingual.then_some(language);
+                found.push(segment);
+            }
+        }
+        let decode = &self.options.decode;
+        if !decode.condition_on_previous_text
+            || decoded.last_temperature > decode.prompt_reset_on_temperature
+        {
+            self.context.clear();
+        }
+        Ok(found)
+    }
+
+    /// Decodes one window, in the language given or, where languages may change, the one heard.
+    fn decode(&self, window: &Window, cancel: &CancelToken) -> Result<(Decoded, Language)> {
+        let Recognizer { network, tokenizer, log_mel } = self.recognizer;
+        let maximum = Some(self.maximum);
+        let mel = log_mel.window(self.samples, window.start, window.frames, maximum);
+        let encoded = network.encode(&[mel], cancel)?;
+        let mut language = self.language;
+        if self.options.multilingual {
+            let tables = language::probabilities(&**network, tokenizer, &encoded, &[0])?;
+            let heard = tables.first().and_then(|table| table.first());
+            language = heard.map_or(language, |(heard, _)| *heard);
+        }
+        let prompt = self.prompts.prompt(language, &self.context, window.start == 0)?;
+        let job = Job { window: 0, prompt, seed: window.start as u64 };
+        let decoded = self.decoder.decode(&encoded, &[job], cancel)?;
+        Ok((decoded.into_iter().next().unwrap_or_default(), language))
+    }
+
+    /// Whether a window holds nothing at all, so that it need not be heard.
+    fn is_silent(&self, window: &Window) -> bool {
+        let end = (window.start + window.frames) * HOP_SAMPLES;
+        let samples = &self.samples[window.start * HOP_SAMPLES..end.min(self.samples.len())];
+        samples.iter().all(|sample| sample.abs() < SILENCE)
+    }
+}
