@@ -1,9 +1,104 @@
 //! Echo: speech to text as a library.
 //!
-//! From any audio or video file to a timed transcript, in one crate.
+//! From any audio or video file to a timed transcript, in one crate: decoding, resampling, voice
+//! activity, Whisper, subtitles. No Python, no torch, no ffmpeg, no global state.
+//!
+//! ```no_run
+//! use echo_core::Transcriber;
+//!
+//! let transcriber = Transcriber::builder().model("base").build()?;
+//! let transcript = transcriber.transcribe("interview.mp4")?;
+//! transcript.save("interview.srt")?;
+//! # Ok::<(), echo_core::Error>(())
+//! ```
+//!
+//! # The path of sound
+//!
+//! A run goes through these stages; each is a module, and [`Progress`] names the one at work.
+//!
+//! | stage | in | out |
+//! |---|---|---|
+//! | [`audio`] | a file, bytes, a reader or samples | 16 kHz mono `f32` samples |
+//! | features | samples | log-mel windows, `(n_mels, 3000)`, 10 ms a column |
+//! | voice activity | samples | [`Region`]s of speech, merged into chunks of at most 30 s |
+//! | Whisper | windows | [`Segment`]s: text with start and end |
+//! | [`formats`] | a [`Transcript`] | TXT, SRT, VTT, TSV, JSON |
+//!
+//! Times are `f64` seconds from the start of the source throughout, on the timeline of a video
+//! player: encoder delay is trimmed, and sound that starts late stays late.
+//!
+//! # Load once, use anywhere
+//!
+//! [`Transcriber::builder`] takes what costs load time or memory: model, device, number format,
+//! threads. [`Transcriber::request`] takes what varies from call to call. A [`Transcriber`] is
+//! `Clone + Send + Sync`: threads share one, and dropping the last clone frees its memory.
+//!
+//! ```no_run
+//! use echo_core::{CancelToken, Mode, TranscribeOptions, Transcriber};
+//!
+//! let transcriber = Transcriber::builder().model("large-v3-turbo").batch_size(16).build()?;
+//!
+//! let mut options = TranscribeOptions::default();
+//! options.language = Some("de".parse()?);
+//! options.mode = Mode::Sequential;
+//! options.decode.beam_size = 1;
+//! options.decode.initial_prompt = Some("Frau Dr. Kühn, Echo GmbH".into());
+//!
+//! let token = CancelToken::new(); // another thread may call `token.cancel()`
+//! let transcript = transcriber
+//!     .request("gespraech.wav")
+//!     .options(options)
+//!     .cancel_with(token.clone())
+//!     .on_progress(|progress| eprintln!("{} {:.0} %", progress.stage.as_str(), progress.fraction * 100.0))
+//!     .run()?;
+//! # Ok::<(), echo_core::Error>(())
+//! ```
+//!
+//! [`Request::segments`] yields segments as they are decoded; dropping the iterator stops the work.
+//! [`Transcriber::transcribe_many`] lets chunks of several files share a batch.
+//!
+//! The crate is synchronous and has no runtime inside. In an async program, give it a thread:
+//!
+//! ```ignore
+//! let transcript = tokio::task::spawn_blocking(move || transcriber.transcribe(path)).await??;
+//! ```
+//!
+//! # Models
+//!
+//! A model is a name of the [`catalog`], a Hugging Face repository id (`owner/name`), a folder or a
+//! file. Checkpoints of Hugging Face (safetensors), CTranslate2 (faster-whisper), ggml (whisper.cpp)
+//! and OpenAI (`.pt`) are told apart by their content and load as they are. [`ModelStore`] keeps
+//! downloads, checks every file by its hash and, when [offline](ModelStore::offline), opens no socket.
+//!
+//! # Batched or sequential
+//!
+//! [`Mode::Batched`] finds speech, cuts it into chunks of at most 30 s where people pause, and
+//! decodes several at once: fast, and silence is never heard by the recogniser. [`Mode::Sequential`]
+//! is the reference algorithm: each window starts where the last one's timestamps end, and earlier
+//! text guides later text. Both try again at higher temperatures when a text repeats itself or is
+//! too unlikely ([`DecodeOptions`]).
+//!
+//! # Errors
+//!
+//! Everything returns [`Result`]. A variant of [`Error`] answers "what can I do about it", and
+//! [`ErrorKind::code`] is the same word in Rust, Python, Node and REST. A file that ends early is not
+//! an error: what could be decoded is transcribed, and [`Transcript::warnings`] says so.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `hub` | yes | downloads from the Hugging Face Hub |
+//! | `cli` | no | the `echo-asr` command and `echo_core::cli` |
+//! | `cuda` | no | NVIDIA GPUs; needs the CUDA toolkit to build |
+//! | `metal` | no | Apple GPUs |
+//!
+//! Features only add. Which of the compiled devices is used is decided at run time by [`Device`].
 #![allow(dead_code)] // while modules land one by one; removed before the first release
 
 pub mod audio;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod device;
 mod error;
 mod features;
@@ -25,7 +120,10 @@ pub use audio::{Audio, AudioOptions, AudioSource};
 pub use device::{ComputeType, Device};
 pub use error::{Cause, Error, ErrorKind, Result};
 pub use language::Language;
+pub use models::{CatalogEntry, Download, ModelKind, ModelStore, StoredModel, catalog};
 pub use options::{Channels, DecodeOptions, Mode, Task, TranscribeOptions, VadOptions};
 pub use progress::{CancelToken, Progress, Stage};
+pub use request::{Request, Segments};
 pub use timeline::Region;
+pub use transcriber::{Builder, DEFAULT_MODEL, Transcriber};
 pub use transcript::{Decoding, SCHEMA_VERSION, Segment, SpeakerId, Timing, Transcript, Word};

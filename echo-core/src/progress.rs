@@ -68,7 +68,10 @@ impl Progress {
 /// assert!(token.is_cancelled());
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken {
+    is_cancelled: Arc<AtomicBool>,
+    parent: Option<Arc<CancelToken>>,
+}
 
 impl CancelToken {
     /// A token that nobody has cancelled yet.
@@ -76,17 +79,60 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Asks every run that holds this token to stop.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+    /// A token that is cancelled with this one, and can be cancelled without it.
+    pub fn child(&self) -> Self {
+        Self { is_cancelled: Arc::default(), parent: Some(Arc::new(self.clone())) }
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Asks every run that holds this token to stop.
+    pub fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called on it or on the token it is a child of.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.is_cancelled.load(Ordering::Acquire)
+            || self.parent.as_ref().is_some_and(|parent| parent.is_cancelled())
     }
 
     pub(crate) fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// How much of the whole is done when `fraction` of `stage` is; `plan` lists the stages in order with
+/// their shares, which sum to 1.
+pub(crate) fn overall(plan: &[(Stage, f64)], stage: Stage, fraction: f64) -> f64 {
+    let mut before = 0.0;
+    for &(other, share) in plan {
+        if other == stage {
+            return before + share * fraction.clamp(0.0, 1.0);
+        }
+        before += share;
+    }
+    before
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_cancelled_with_its_parent_and_not_the_other_way() {
+        let parent = CancelToken::new();
+        let (one, two) = (parent.child(), parent.child());
+        one.cancel();
+        assert!(one.is_cancelled() && !parent.is_cancelled() && !two.is_cancelled());
+        parent.cancel();
+        assert!(two.is_cancelled());
+    }
+
+    #[test]
+    fn stages_take_their_shares_in_order() {
+        let plan = [(Stage::Decoding, 0.25), (Stage::Transcribing, 0.75)];
+        assert_eq!(overall(&plan, Stage::Decoding, 0.5), 0.125);
+        assert_eq!(overall(&plan, Stage::Transcribing, 0.5), 0.625);
+        assert_eq!(overall(&plan, Stage::Transcribing, 7.0), 1.0);
+        assert_eq!(overall(&plan, Stage::Diarizing, 0.0), 1.0);
     }
 }

@@ -1,1 +1,235 @@
-//! One run: its source, options, progress and cancellation.
+//! One run: its source, its options, its progress and how to stop it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::audio::AudioSource;
+use crate::error::{Error, Result};
+use crate::language::Language;
+use crate::options::{Task, TranscribeOptions};
+use crate::pipeline::{Engine, Event};
+use crate::progress::{CancelToken, Progress};
+use crate::transcript::{Segment, Transcript};
+
+/// Segments decoded ahead of the reader of [`Segments`].
+const READ_AHEAD: usize = 64;
+
+/// One run of a [`Transcriber`](crate::Transcriber), described step by step.
+///
+/// ```no_run
+/// use echo_core::Transcriber;
+///
+/// let transcriber = Transcriber::builder().build()?;
+/// let transcript = transcriber
+///     .request("interview.mp4")
+///     .language("de".parse()?)
+///     .on_progress(|progress| eprint!("\r{:3.0} %", progress.fraction * 100.0))
+///     .run()?;
+/// transcript.save("interview.srt")?;
+/// # Ok::<(), echo_core::Error>(())
+/// ```
+#[must_use = "nothing happens before `run` or `segments`"]
+pub struct Request<'a> {
+    engine: Arc<Engine>,
+    source: AudioSource,
+    options: TranscribeOptions,
+    on_progress: Option<Box<dyn FnMut(Progress) + 'a>>,
+    cancel: CancelToken,
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("source", &self.source)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(engine: Arc<Engine>, source: AudioSource) -> Self {
+        Self {
+            engine,
+            source,
+            options: TranscribeOptions::default(),
+            on_progress: None,
+            cancel: CancelToken::new(),
+        }
+    }
+
+    /// Replaces every option.
+    pub fn options(mut self, options: TranscribeOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The language spoken; without it the language is detected.
+    pub fn language(mut self, language: Language) -> Self {
+        self.options.language = Some(language);
+        self
+    }
+
+    /// Writes down an English translation.
+    pub fn translate(mut self) -> Self {
+        self.options.task = Task::Translate;
+        self
+    }
+
+    /// Context for the first window: names, spelling, style.
+    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.options.decode.initial_prompt = Some(prompt.into());
+        self
+    }
+
+    /// Called on this thread as the work goes on; may borrow what surrounds it.
+    pub fn on_progress(mut self, callback: impl FnMut(Progress) + 'a) -> Self {
+        self.on_progress = Some(Box::new(callback));
+        self
+    }
+
+    /// Stops the run when this token is cancelled.
+    pub fn cancel_with(mut self, token: CancelToken) -> Self {
+        self.cancel = token;
+        self
+    }
+
+    /// Does the whole work and returns the transcript.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if an option is out of range, [`Error::Audio`] or [`Error::Io`] if the
+    /// source cannot be read, [`Error::Cancelled`] if the token was cancelled.
+    pub fn run(mut self) -> Result<Transcript> {
+        self.options.validate()?;
+        let mut on_progress = self.on_progress.take();
+        let mut events = |event: Event| {
+            if let (Event::Progress(progress), Some(callback)) = (event, &mut on_progress) {
+                callback(progress);
+            }
+            Ok(())
+        };
+        self.engine.run(self.source, &self.options, &mut events, &self.cancel)
+    }
+
+    /// Starts the work on a thread of its own and yields segments as they are decoded.
+    ///
+    /// Stop early by dropping the iterator: that cancels the work.
+    ///
+    /// ```no_run
+    /// # let transcriber = echo_core::Transcriber::builder().build()?;
+    /// for segment in transcriber.request("talk.mp3").segments()? {
+    ///     println!("{}", segment?.text);
+    /// }
+    /// # Ok::<(), echo_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Option`] if an option is out of range. Later errors come out of the iterator.
+    pub fn segments(mut self) -> Result<Segments<'a>> {
+        self.options.validate()?;
+        let on_progress = self.on_progress.take();
+        let cancel = self.cancel.child();
+        let (sender, receiver) = sync_channel(READ_AHEAD);
+        let token = cancel.clone();
+        let work = move || decode_into(&sender, &self.engine, self.source, &self.options, &token);
+        let worker = std::thread::Builder::new()
+            .name("echo-transcribe".to_owned())
+            .spawn(work)
+            .map_err(|error| Error::inference("starting a thread", error))?;
+        Ok(Segments { receiver, cancel, on_progress, worker: Some(worker), outcome: None })
+    }
+}
+
+/// What the worker of [`Segments`] sends.
+enum Message {
+    Event(Event),
+    Done(Result<Transcript>),
+}
+
+/// Runs the work and sends what comes of it; stops when nobody listens any more.
+fn decode_into(
+    sender: &SyncSender<Message>,
+    engine: &Engine,
+    source: AudioSource,
+    options: &TranscribeOptions,
+    cancel: &CancelToken,
+) {
+    let mut events =
+        |event: Event| sender.send(Message::Event(event)).map_err(|_| Error::Cancelled);
+    let outcome = engine.run(source, options, &mut events, cancel);
+    // Nobody listens after a drop, and then nobody needs the outcome either.
+    let _ = sender.send(Message::Done(outcome));
+}
+
+/// Segments as they are decoded, in order of time.
+///
+/// After an `Err` there is nothing more. [`finish`](Self::finish) does the rest of the work and
+/// returns the whole transcript.
+pub struct Segments<'a> {
+    receiver: Receiver<Message>,
+    cancel: CancelToken,
+    on_progress: Option<Box<dyn FnMut(Progress) + 'a>>,
+    worker: Option<JoinHandle<()>>,
+    outcome: Option<Result<Transcript>>,
+}
+
+impl fmt::Debug for Segments<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segments").finish_non_exhaustive()
+    }
+}
+
+impl Segments<'_> {
+    /// Does the rest of the work and returns the whole transcript, segments already yielded included.
+    ///
+    /// # Errors
+    /// The error that ended the work, if it was not yielded before.
+    pub fn finish(mut self) -> Result<Transcript> {
+        while let Some(segment) = self.next() {
+            segment?;
+        }
+        self.outcome.take().unwrap_or(Err(Error::Cancelled))
+    }
+
+    /// Waits for the next message; `None` after the last one.
+    fn receive(&mut self) -> Option<Message> {
+        if self.outcome.is_some() { None } else { self.receiver.recv().ok() }
+    }
+}
+
+impl Iterator for Segments<'_> {
+    type Item = Result<Segment>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.receive()? {
+                Message::Event(Event::Segment(segment)) => return Some(Ok(segment)),
+                Message::Event(Event::Progress(progress)) => {
+                    if let Some(callback) = &mut self.on_progress {
+                        callback(progress);
+                    }
+                }
+                Message::Done(Ok(transcript)) => self.outcome = Some(Ok(transcript)),
+                Message::Done(Err(error)) => {
+                    self.outcome = Some(Err(Error::Cancelled));
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Segments<'_> {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        // A worker that waits for room in the channel must be let go before it is joined.
+        while self.receiver.try_recv().is_ok() {}
+        let (_, closed) = sync_channel(0);
+        self.receiver = closed;
+        if let Some(worker) = self.worker.take() {
+            // A panic in the worker was reported by its own thread.
+            let _ = worker.join();
+        }
+    }
+}

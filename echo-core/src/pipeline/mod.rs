@@ -1,1 +1,244 @@
 //! Joins the stages: sound in, transcript out.
+//!
+//! An [`Engine`] is everything that stays loaded; [`Engine::run`] is one run over one source: decode,
+//! find speech, recognise, report. The order of the stages is written here and nowhere else. Stages
+//! exchange plain types: samples, regions, segments.
+
+mod engine;
+mod many;
+mod speech;
+
+pub(crate) use self::engine::{Engine, EngineOptions};
+pub(crate) use self::many::Many;
+use crate::audio::{Audio, AudioOptions, AudioSource};
+use crate::error::Result;
+use crate::language::Language;
+use crate::options::{Channels, Mode, TranscribeOptions};
+use crate::progress::{CancelToken, Progress, Stage, overall};
+use crate::timeline::Region;
+use crate::transcript::{Segment, SpeakerId, Transcript};
+use crate::whisper::batched::{self, Chunk};
+use crate::whisper::sequential;
+
+/// What a run says while it goes on.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Progress(Progress),
+    Segment(Segment),
+}
+
+/// Receives events; its error ends the run.
+pub(crate) type Events<'a> = dyn FnMut(Event) -> Result<()> + 'a;
+
+/// Shares of a run's time, measured with `base` on two cores.
+const PLAN: &[(Stage, f64)] =
+    &[(Stage::Decoding, 0.03), (Stage::Detecting, 0.03), (Stage::Transcribing, 0.94)];
+
+impl Engine {
+    /// Transcribes one source.
+    pub(crate) fn run(
+        &self,
+        source: AudioSource,
+        options: &TranscribeOptions,
+        events: &mut Events<'_>,
+        cancel: &CancelToken,
+    ) -> Result<Transcript> {
+        let mut outlet = Outlet::new(events);
+        let channels = self.load_audio(source, options, cancel, &mut |fraction| {
+            outlet.progress(Stage::Decoding, fraction)
+        })?;
+        let is_each = options.channels == Channels::Each;
+        let n_channels = channels.len();
+        let mut transcript = Transcript::new(channels.first().map_or(0.0, Audio::duration));
+        for (channel, audio) in channels.into_iter().enumerate() {
+            outlet.part = (channel, n_channels);
+            for warning in audio.warnings() {
+                if !transcript.warnings.contains(warning) {
+                    transcript.warnings.push(warning.clone());
+                }
+            }
+            let speaker = is_each.then(|| SpeakerId(format!("CHANNEL_{channel}")));
+            let heard = self.recognise(audio.samples(), options, speaker, &mut outlet, cancel)?;
+            if transcript.language.is_none() {
+                transcript.language = heard.language;
+                transcript.language_probability = heard.probability;
+            }
+            transcript.segments.extend(heard.segments);
+        }
+        if is_each {
+            transcript.segments.sort_by(|a, b| a.start.total_cmp(&b.start));
+            transcript.speakers = speakers(&transcript.segments);
+        }
+        outlet.finish()?;
+        Ok(transcript)
+    }
+
+    /// Every language that the model knows with its probability in a source's first speech.
+    pub(crate) fn detect_language(
+        &self,
+        source: AudioSource,
+        cancel: &CancelToken,
+    ) -> Result<Vec<(Language, f32)>> {
+        let options = TranscribeOptions::default();
+        let channels = self.load_audio(source, &options, cancel, &mut |_| Ok(()))?;
+        let samples = channels.first().map_or(&[][..], Audio::samples);
+        let chunks = self.chunks(samples, &options, &mut |_| cancel.check())?;
+        self.languages(samples, &chunks, cancel)
+    }
+
+    /// Decodes a source, looking at the token all the while.
+    fn load_audio(
+        &self,
+        source: AudioSource,
+        options: &TranscribeOptions,
+        cancel: &CancelToken,
+        progress: &mut dyn FnMut(f64) -> Result<()>,
+    ) -> Result<Vec<Audio>> {
+        let mut audio_options = AudioOptions::default();
+        audio_options.channels = options.channels;
+        audio_options.track = options.track;
+        Audio::load_with(source, &audio_options, &mut |fraction| {
+            cancel.check()?;
+            progress(fraction)
+        })
+    }
+
+    /// Recognises one channel.
+    fn recognise(
+        &self,
+        samples: &[f32],
+        options: &TranscribeOptions,
+        speaker: Option<SpeakerId>,
+        outlet: &mut Outlet<'_, '_>,
+        cancel: &CancelToken,
+    ) -> Result<Heard> {
+        let mut heard = Heard::default();
+        let clips = speech::clips(&options.clips, samples.len());
+        let needs_chunks = options.mode == Mode::Batched || options.language.is_none();
+        let mut chunks = Vec::new();
+        if needs_chunks {
+            chunks = self.chunks(samples, options, &mut |fraction| {
+                cancel.check()?;
+                outlet.progress(Stage::Detecting, fraction)
+            })?;
+            if chunks.is_empty() {
+                return Ok(heard);
+            }
+        }
+        let language = self.language(samples, &chunks, options, &mut heard, cancel)?;
+        let mut collect = |reached: f64, segments: Vec<Segment>| {
+            for mut segment in segments {
+                segment.speaker.clone_from(&speaker);
+                heard.segments.push(segment.clone());
+                outlet.segment(segment)?;
+            }
+            outlet.progress(Stage::Transcribing, reached)
+        };
+        match options.mode {
+            Mode::Batched => {
+                let n_chunks = chunks.len() as f64;
+                let chunks: Vec<Chunk<'_>> = speech::batch(samples, &chunks, language);
+                batched::transcribe(
+                    &self.recognizer,
+                    &chunks,
+                    options,
+                    self.batch_size(),
+                    &mut |chunk, segments| collect((chunk + 1) as f64 / n_chunks, segments),
+                    cancel,
+                )?;
+            }
+            Mode::Sequential => sequential::transcribe(
+                &self.recognizer,
+                samples,
+                &clips,
+                language,
+                options,
+                &mut |reached, segments| collect(reached, segments),
+                cancel,
+            )?,
+        }
+        Ok(heard)
+    }
+
+    /// The language given, or the one most likely spoken.
+    fn language(
+        &self,
+        samples: &[f32],
+        chunks: &[Region],
+        options: &TranscribeOptions,
+        heard: &mut Heard,
+        cancel: &CancelToken,
+    ) -> Result<Language> {
+        if let Some(language) = options.language {
+            self.check_language(language)?;
+            heard.language = Some(language);
+            return Ok(language);
+        }
+        let table = self.languages(samples, chunks, cancel)?;
+        let (language, probability) = table.first().copied().unwrap_or((Language::ENGLISH, 1.0));
+        heard.language = Some(language);
+        heard.probability = Some(probability);
+        Ok(language)
+    }
+}
+
+/// What was recognised in one channel.
+#[derive(Debug, Default)]
+struct Heard {
+    language: Option<Language>,
+    probability: Option<f32>,
+    segments: Vec<Segment>,
+}
+
+/// The way out of a run for progress and segments.
+struct Outlet<'e, 'f> {
+    events: &'e mut Events<'f>,
+    /// The last fraction of the whole run that was reported.
+    reached: f64,
+    /// Which channel of how many is at work.
+    part: (usize, usize),
+}
+
+impl<'e, 'f> Outlet<'e, 'f> {
+    fn new(events: &'e mut Events<'f>) -> Self {
+        Self { events, reached: -1.0, part: (0, 1) }
+    }
+
+    fn progress(&mut self, stage: Stage, fraction: f64) -> Result<()> {
+        let within = overall(PLAN, stage, fraction);
+        let reached = match (stage, self.part) {
+            (Stage::Decoding, _) => within,
+            // All channels are decoded at once; the later stages go channel by channel.
+            (_, (channel, n_channels)) => {
+                let decoded = overall(PLAN, Stage::Decoding, 1.0);
+                let share = (within - decoded) / (1.0 - decoded);
+                decoded + (1.0 - decoded) * (channel as f64 + share) / n_channels as f64
+            }
+        };
+        let reached = reached.min(0.999_999);
+        if reached <= self.reached {
+            return Ok(());
+        }
+        self.reached = reached;
+        (self.events)(Event::Progress(Progress::new(stage, reached)))
+    }
+
+    fn segment(&mut self, segment: Segment) -> Result<()> {
+        (self.events)(Event::Segment(segment))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        (self.events)(Event::Progress(Progress::new(Stage::Transcribing, 1.0)))
+    }
+}
+
+/// The speakers of segments in order of first appearance.
+fn speakers(segments: &[Segment]) -> Vec<SpeakerId> {
+    let mut speakers = Vec::new();
+    for speaker in segments.iter().filter_map(|segment| segment.speaker.as_ref()) {
+        if !speakers.contains(speaker) {
+            speakers.push(speaker.clone());
+        }
+    }
+    speakers
+}

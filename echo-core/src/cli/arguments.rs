@@ -1,0 +1,362 @@
+//! What the command line accepts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::device::{ComputeType, Device};
+use crate::formats::{CueOptions, OutputFormat};
+use crate::language::Language;
+use crate::options::{Channels, Mode, Task, TranscribeOptions};
+use crate::timeline::Region;
+use crate::transcriber::DEFAULT_MODEL;
+
+/// What `-f all` writes.
+const ALL_FORMATS: [OutputFormat; 5] = [
+    OutputFormat::Txt,
+    OutputFormat::Srt,
+    OutputFormat::Vtt,
+    OutputFormat::Tsv,
+    OutputFormat::Json,
+];
+
+/// Speech to text: any audio or video file to a timed transcript.
+#[derive(Debug, Parser)]
+#[command(name = "echo-asr", version, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+
+    /// How much to say on standard error about what happens inside.
+    #[arg(long, global = true, value_enum, default_value_t = LogLevel::Warn, value_name = "LEVEL")]
+    pub(super) log_level: LogLevel,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Transcribe audio or video files.
+    Transcribe(TranscribeArguments),
+    /// Tell which language is spoken in a file.
+    DetectLanguage(DetectArguments),
+    /// List, download, verify and remove models.
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// List the devices that can compute.
+    Devices,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub(super) fn filter(self) -> log::LevelFilter {
+        match self {
+            Self::Off => log::LevelFilter::Off,
+            Self::Error => log::LevelFilter::Error,
+            Self::Warn => log::LevelFilter::Warn,
+            Self::Info => log::LevelFilter::Info,
+            Self::Debug => log::LevelFilter::Debug,
+            Self::Trace => log::LevelFilter::Trace,
+        }
+    }
+}
+
+/// What every command that loads a model takes.
+#[derive(Debug, Args)]
+pub(super) struct ModelArguments {
+    /// A catalogue name, a hub repository id, a folder or a file.
+    #[arg(long, default_value = DEFAULT_MODEL, value_name = "MODEL")]
+    pub(super) model: String,
+
+    /// Where to compute: auto, cpu, cuda, cuda:N, metal.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(super) device: Device,
+
+    /// In which number format: auto, f32, bf16, f16, int8.
+    #[arg(long, default_value = "auto", value_name = "TYPE")]
+    pub(super) compute_type: ComputeType,
+
+    /// Threads for work on the CPU; default: one for each physical core.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+
+    /// Open no socket; use what is on disk.
+    #[arg(long)]
+    pub(super) offline: bool,
+
+    /// No progress.
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DetectArguments {
+    /// The file to listen to.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+
+    #[command(flatten)]
+    pub(super) model: ModelArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TranscribeArguments {
+    /// Audio or video files.
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) model: ModelArguments,
+
+    /// The language spoken, as a code or a name; default: detected.
+    #[arg(long, short, value_name = "LANGUAGE")]
+    language: Option<Language>,
+
+    /// Detect the language of every window anew.
+    #[arg(long, conflicts_with = "language")]
+    multilingual: bool,
+
+    /// Write down what is said, or its English translation.
+    #[arg(long, value_enum, default_value_t = TaskArgument::Transcribe)]
+    task: TaskArgument,
+
+    /// Hypotheses kept at temperature 0; 1 is greedy.
+    #[arg(long, value_name = "N")]
+    beam_size: Option<usize>,
+
+    /// Samples drawn at temperatures above 0.
+    #[arg(long, value_name = "N")]
+    best_of: Option<usize>,
+
+    /// Temperatures tried in turn while the text fails its tests.
+    #[arg(long, value_name = "T,..", value_delimiter = ',')]
+    temperature: Vec<f32>,
+
+    /// Windows decoded at once.
+    #[arg(long, value_name = "N")]
+    pub(super) batch_size: Option<usize>,
+
+    /// One window after the other, each guided by the text before it.
+    #[arg(long)]
+    sequential: bool,
+
+    /// Context for the first window: names, spelling, style.
+    #[arg(long, value_name = "TEXT")]
+    initial_prompt: Option<String>,
+
+    /// Words to favour in every window.
+    #[arg(long, value_name = "TEXT")]
+    hotwords: Option<String>,
+
+    /// Only these stretches, in seconds: 0-30,60-90.
+    #[arg(long, value_name = "A-B,..", value_delimiter = ',', value_parser = parse_clip)]
+    clip: Vec<Region>,
+
+    /// One channel, counted from 0, or each by itself; default: their mean.
+    #[arg(long, value_name = "N|each", value_parser = parse_channels)]
+    channel: Option<Channels>,
+
+    /// The audio track of a file that has several, counted from 0; default: the default one.
+    #[arg(long, value_name = "N")]
+    track: Option<u16>,
+
+    /// Formats to write: txt, srt, vtt, tsv, json, whisperx, or all; default: by the name given
+    /// with -o, else txt.
+    #[arg(long = "format", short, value_name = "FORMAT", value_delimiter = ',')]
+    pub(super) formats: Vec<String>,
+
+    /// Where to write: a folder, a file, or - for standard output (the default).
+    #[arg(long, short, value_name = "DIR|FILE|-")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Break subtitle lines after this many characters.
+    #[arg(long, value_name = "N")]
+    max_line_chars: Option<usize>,
+
+    /// Most lines of a subtitle; longer ones become several.
+    #[arg(long, value_name = "N")]
+    max_lines: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TaskArgument {
+    Transcribe,
+    Translate,
+}
+
+impl TranscribeArguments {
+    /// The library's options.
+    pub(super) fn options(&self) -> TranscribeOptions {
+        let mut options = TranscribeOptions {
+            language: self.language,
+            multilingual: self.multilingual,
+            task: match self.task {
+                TaskArgument::Transcribe => Task::Transcribe,
+                TaskArgument::Translate => Task::Translate,
+            },
+            mode: if self.sequential { Mode::Sequential } else { Mode::Batched },
+            clips: self.clip.clone(),
+            channels: self.channel.unwrap_or_default(),
+            track: self.track,
+            ..TranscribeOptions::default()
+        };
+        let decode = &mut options.decode;
+        decode.beam_size = self.beam_size.unwrap_or(decode.beam_size);
+        decode.best_of = self.best_of.unwrap_or(decode.best_of);
+        if !self.temperature.is_empty() {
+            decode.temperatures.clone_from(&self.temperature);
+        }
+        decode.initial_prompt.clone_from(&self.initial_prompt);
+        decode.hotwords.clone_from(&self.hotwords);
+        options
+    }
+
+    /// How subtitles are cut.
+    pub(super) fn cues(&self) -> CueOptions {
+        CueOptions {
+            max_line_chars: self.max_line_chars,
+            max_lines: self.max_lines,
+            ..CueOptions::default()
+        }
+    }
+
+    /// The formats asked for, each once; empty if none was named.
+    pub(super) fn formats(&self) -> crate::Result<Vec<OutputFormat>> {
+        let mut formats = Vec::new();
+        for name in &self.formats {
+            let named = match name.as_str() {
+                "all" => ALL_FORMATS.to_vec(),
+                name => vec![name.parse()?],
+            };
+            for format in named {
+                if !formats.contains(&format) {
+                    formats.push(format);
+                }
+            }
+        }
+        Ok(formats)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ModelsCommand {
+    /// List the catalogue and what lies in the cache.
+    List,
+    /// Download a model.
+    Pull(PullArguments),
+    /// Print where a model lies.
+    Path(NameArguments),
+    /// Compare a model's files with their hashes.
+    Verify(NameArguments),
+    /// Delete a model from the cache.
+    Remove(NameArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NameArguments {
+    /// A catalogue name or a hub repository id.
+    #[arg(value_name = "MODEL")]
+    pub(super) model: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PullArguments {
+    /// A catalogue name or a hub repository id.
+    #[arg(value_name = "MODEL")]
+    pub(super) model: String,
+
+    /// No progress.
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+fn parse_clip(text: &str) -> Result<Region, String> {
+    let wrong = || format!("`{text}` is not A-B in seconds with A < B");
+    let (start, end) = text.split_once('-').ok_or_else(wrong)?;
+    let start: f64 = start.trim().parse().map_err(|_| wrong())?;
+    let end: f64 = end.trim().parse().map_err(|_| wrong())?;
+    if start >= 0.0 && end > start && end.is_finite() {
+        Ok(Region::new(start, end))
+    } else {
+        Err(wrong())
+    }
+}
+
+fn parse_channels(text: &str) -> Result<Channels, String> {
+    match text {
+        "each" => Ok(Channels::Each),
+        _ => text
+            .parse()
+            .map(Channels::One)
+            .map_err(|_| format!("`{text}` is neither a channel number nor `each`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transcribe(arguments: &[&str]) -> Result<TranscribeArguments, clap::Error> {
+        let all = ["echo-asr", "transcribe"].iter().chain(arguments);
+        match Arguments::try_parse_from(all)?.command {
+            Command::Transcribe(arguments) => Ok(arguments),
+            other => panic!("parsed as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_reach_the_library() {
+        let arguments = transcribe(&[
+            "a.mp3",
+            "--beam-size",
+            "1",
+            "--temperature",
+            "0,0.4",
+            "--clip",
+            "0-30,60-90.5",
+            "--channel",
+            "each",
+            "--sequential",
+            "--task",
+            "translate",
+            "-l",
+            "German",
+        ])
+        .unwrap();
+        let options = arguments.options();
+        assert_eq!(options.decode.beam_size, 1);
+        assert_eq!(options.decode.temperatures, [0.0, 0.4]);
+        assert_eq!(options.clips, [Region::new(0.0, 30.0), Region::new(60.0, 90.5)]);
+        assert_eq!(options.channels, Channels::Each);
+        assert_eq!(options.mode, Mode::Sequential);
+        assert_eq!(options.task, Task::Translate);
+        assert_eq!(options.language.unwrap().code(), "de");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_value_named() {
+        for (arguments, value) in [
+            (&["a.mp3", "--clip", "30-10"][..], "30-10"),
+            (&["a.mp3", "--device", "gpu"], "`gpu`"),
+            (&["a.mp3", "--language", "klingon"], "`klingon`"),
+            (&["a.mp3", "--channel", "left"], "`left`"),
+        ] {
+            let error = transcribe(arguments).unwrap_err().to_string();
+            assert!(error.contains(value), "{error}");
+        }
+        assert!(transcribe(&[]).is_err());
+    }
+
+    #[test]
+    fn all_means_every_format_once() {
+        let arguments = transcribe(&["a.mp3", "-f", "srt,all"]).unwrap();
+        assert_eq!(arguments.formats().unwrap().len(), ALL_FORMATS.len());
+    }
+}

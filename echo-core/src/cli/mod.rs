@@ -1,0 +1,91 @@
+//! The command line, as `echo-asr`, `python -m echo` and `npx echo-asr` run it.
+//!
+//! Texts go to standard output, progress and logs to standard error. Exit codes: 0 all done, 1 some
+//! file failed, 2 wrong usage, 130 interrupted.
+
+mod arguments;
+mod interrupt;
+mod models;
+mod terminal;
+mod transcribe;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::arguments::{Arguments, Command, LogLevel};
+use crate::error::Error;
+
+/// Everything done.
+const DONE: u8 = 0;
+/// Some file failed, each named with its reason.
+const FAILED: u8 = 1;
+/// The arguments make no sense.
+const USAGE: u8 = 2;
+
+/// Runs the command with the program's arguments, its name first, and says how it ended.
+///
+/// ```
+/// let code = echo_core::cli::main(["echo-asr", "devices"]);
+/// assert_eq!(code, std::process::ExitCode::SUCCESS);
+/// ```
+pub fn main<I, T>(arguments: I) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing is left to do where even the message cannot be written.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
+        }
+    };
+    start_log(arguments.log_level);
+    let code = match arguments.command {
+        Command::Transcribe(options) => transcribe::transcribe(&options),
+        Command::DetectLanguage(options) => transcribe::detect_language(&options),
+        Command::Models(command) => models::run(&command),
+        Command::Devices => devices(),
+    };
+    ExitCode::from(code)
+}
+
+fn start_log(level: LogLevel) {
+    // A second start in one process, as from Python, keeps the first logger.
+    let _ = env_logger::Builder::new()
+        .filter_module("echo_core", level.filter())
+        .format_target(false)
+        .format_timestamp(None)
+        .try_init();
+}
+
+fn devices() -> u8 {
+    println!("cpu");
+    for device in crate::kernels::select::gpus() {
+        println!("{device}");
+    }
+    DONE
+}
+
+/// Writes an error with its causes to standard error and says which exit code it means.
+fn complain(context: &str, error: &Error) -> u8 {
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        cause = inner.source();
+    }
+    if context.is_empty() || message.contains(context) {
+        eprintln!("error: {message}");
+    } else {
+        eprintln!("error: {context}: {message}");
+    }
+    if matches!(error, Error::Option { .. }) { USAGE } else { FAILED }
+}

@@ -1,0 +1,218 @@
+//! `echo-asr transcribe` and `echo-asr detect-language`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::arguments::{DetectArguments, ModelArguments, TranscribeArguments};
+use super::terminal::{self, DownloadBars};
+use super::{DONE, FAILED, complain, interrupt};
+use crate::error::{Error, Result};
+use crate::formats::OutputFormat;
+use crate::models::{Download, ModelStore};
+use crate::options::TranscribeOptions;
+use crate::progress::CancelToken;
+use crate::transcriber::Transcriber;
+use crate::transcript::Transcript;
+
+/// Languages shown by `detect-language`.
+const SHOWN_LANGUAGES: usize = 5;
+
+pub(super) fn transcribe(arguments: &TranscribeArguments) -> u8 {
+    let cancel = interrupt::token();
+    let prepared = Plan::new(arguments).and_then(|plan| {
+        let options = arguments.options();
+        options.validate()?;
+        let transcriber = load(&arguments.model, arguments.batch_size, &cancel)?;
+        Ok((plan, options, transcriber))
+    });
+    let (plan, options, transcriber) = match prepared {
+        Ok(prepared) => prepared,
+        Err(Error::Cancelled) => return interrupt::INTERRUPTED,
+        Err(error) => return complain("", &error),
+    };
+    let mut code = DONE;
+    for (file, outputs) in &plan.files {
+        let name = file.display().to_string();
+        let outcome = run(&transcriber, file, &options, arguments.model.quiet, &cancel)
+            .and_then(|transcript| plan.write(&transcript, outputs).map(|()| transcript));
+        match outcome {
+            Ok(transcript) => {
+                for warning in &transcript.warnings {
+                    eprintln!("warning: {name}: {warning}");
+                }
+            }
+            Err(Error::Cancelled) => return interrupt::INTERRUPTED,
+            // Whoever read our output has had enough of it.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+                return DONE;
+            }
+            Err(error) => {
+                complain(&name, &error);
+                code = FAILED;
+            }
+        }
+    }
+    code
+}
+
+pub(super) fn detect_language(arguments: &DetectArguments) -> u8 {
+    let cancel = interrupt::token();
+    let table = load(&arguments.model, None, &cancel)
+        .and_then(|transcriber| transcriber.detect_language(arguments.file.as_path()));
+    match table {
+        Ok(table) => {
+            for (language, probability) in table.iter().take(SHOWN_LANGUAGES) {
+                println!("{:<4} {:<12} {probability:.4}", language.code(), language.name());
+            }
+            DONE
+        }
+        Err(Error::Cancelled) => interrupt::INTERRUPTED,
+        Err(error) => complain(&arguments.file.display().to_string(), &error),
+    }
+}
+
+/// Loads a model and shows its download.
+fn load(
+    arguments: &ModelArguments,
+    batch_size: Option<usize>,
+    cancel: &CancelToken,
+) -> Result<Transcriber> {
+    let mut bars = DownloadBars::new(arguments.quiet);
+    let mut builder = Transcriber::builder()
+        .model(&arguments.model)
+        .device(arguments.device)
+        .compute_type(arguments.compute_type)
+        .model_store(ModelStore::default().offline(arguments.offline))
+        .cancel_with(cancel.clone())
+        .on_download(move |download: &Download| bars.show(download));
+    if let Some(threads) = arguments.threads {
+        builder = builder.threads(threads);
+    }
+    if let Some(batch_size) = batch_size {
+        builder = builder.batch_size(batch_size);
+    }
+    builder.build()
+}
+
+fn run(
+    transcriber: &Transcriber,
+    file: &Path,
+    options: &TranscribeOptions,
+    quiet: bool,
+    cancel: &CancelToken,
+) -> Result<Transcript> {
+    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    let bar = terminal::run_bar(&name, terminal::draws(quiet));
+    let outcome = transcriber
+        .request(file)
+        .options(options.clone())
+        .on_progress(|progress| terminal::show(&bar, progress))
+        .cancel_with(cancel.clone())
+        .run();
+    bar.finish_and_clear();
+    outcome
+}
+
+/// Which file is written where, decided and checked before any work is done.
+struct Plan<'a> {
+    arguments: &'a TranscribeArguments,
+    files: Vec<(&'a Path, Vec<Output>)>,
+}
+
+enum Output {
+    Stdout(OutputFormat),
+    File(OutputFormat, PathBuf),
+}
+
+impl<'a> Plan<'a> {
+    fn new(arguments: &'a TranscribeArguments) -> Result<Self> {
+        let mut formats = arguments.formats()?;
+        let target = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
+        if formats.is_empty() {
+            let named = target.filter(|target| target.extension().is_some() && !target.is_dir());
+            formats.push(named.map_or(Ok(OutputFormat::Txt), OutputFormat::from_path)?);
+        }
+        let is_many = arguments.files.len() > 1 || formats.len() > 1;
+        let mut files = Vec::new();
+        for file in &arguments.files {
+            let outputs = match target {
+                None => vec![Output::Stdout(formats[0])],
+                Some(target) if is_folder(target, is_many) => formats
+                    .iter()
+                    .map(|&format| Output::File(format, in_folder(target, file, format)))
+                    .collect(),
+                Some(target) => vec![Output::File(formats[0], target.to_owned())],
+            };
+            files.push((file.as_path(), outputs));
+        }
+        if target.is_none() && formats.len() > 1 {
+            return Err(usage("several formats", "one format for standard output, or -o DIR"));
+        }
+        if let Some(target) = target.filter(|target| is_folder(target, is_many)) {
+            std::fs::create_dir_all(target).map_err(|error| Error::io(target, error))?;
+        }
+        let plan = Self { arguments, files };
+        plan.check_names()?;
+        Ok(plan)
+    }
+
+    /// Two inputs must not be written to one output.
+    fn check_names(&self) -> Result<()> {
+        let mut seen = std::collections::HashSet::new();
+        for output in self.files.iter().flat_map(|(_, outputs)| outputs) {
+            if let Output::File(_, path) = output
+                && !seen.insert(path)
+            {
+                let value = format!("`{}` for two inputs", path.display());
+                return Err(usage(&value, "inputs with different names, or one at a time"));
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, transcript: &Transcript, outputs: &[Output]) -> Result<()> {
+        let cues = self.arguments.cues();
+        for output in outputs {
+            match output {
+                Output::Stdout(format) => transcript
+                    .write(format.writer_with(cues), io::stdout().lock())
+                    .map_err(|error| Error::io("standard output", error))?,
+                Output::File(format, path) => {
+                    transcript.save_as(path, format.writer_with(cues))?;
+                    if !self.arguments.model.quiet {
+                        eprintln!("wrote {}", path.display());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn usage(value: &str, expected: &'static str) -> Error {
+    Error::Option { option: "output", value: value.to_owned(), expected }
+}
+
+/// Whether `-o` names a folder: it is one, is written like one, or has to hold several files.
+fn is_folder(target: &Path, is_many: bool) -> bool {
+    let text = target.to_string_lossy();
+    is_many || target.is_dir() || text.ends_with('/') || text.ends_with(std::path::MAIN_SEPARATOR)
+}
+
+fn in_folder(folder: &Path, file: &Path, format: OutputFormat) -> PathBuf {
+    let mut name = file.file_stem().unwrap_or(file.as_os_str()).to_owned();
+    name.push(if format == OutputFormat::WhisperxJson { ".whisperx." } else { "." });
+    name.push(format.extension());
+    folder.join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_dots_and_takes_the_format_as_extension() {
+        let path = in_folder(Path::new("out"), Path::new("a/talk.v2.mp3"), OutputFormat::Srt);
+        assert_eq!(path, Path::new("out/talk.v2.srt"));
+    }
+}

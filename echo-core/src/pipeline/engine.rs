@@ -1,0 +1,100 @@
+//! Everything that stays loaded between runs.
+
+use std::path::Path;
+
+use crate::device::{ComputeType, Device};
+use crate::error::{Error, Result};
+use crate::kernels::select::{Choice, select};
+use crate::language::Language;
+use crate::models;
+use crate::vad::silero::Silero;
+use crate::whisper::Recognizer;
+
+/// What costs load time or memory.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineOptions {
+    pub(crate) device: Device,
+    pub(crate) compute_type: ComputeType,
+    /// Threads for work on the CPU; `None` leaves it to the machine.
+    pub(crate) threads: Option<usize>,
+    /// Windows decoded at once.
+    pub(crate) batch_size: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { device: Device::Auto, compute_type: ComputeType::Auto, threads: None, batch_size: 8 }
+    }
+}
+
+impl EngineOptions {
+    /// Checks every value.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let wrong = |option, value: usize, expected| {
+            Err(Error::Option { option, value: value.to_string(), expected })
+        };
+        match (self.threads, self.batch_size) {
+            (Some(threads @ (0 | 1025..)), _) => wrong("threads", threads, "1 to 1024"),
+            (_, batch_size @ (0 | 257..)) => wrong("batch_size", batch_size, "1 to 256"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A loaded model with all that runs around it; shared by threads.
+pub(crate) struct Engine {
+    pub(super) recognizer: Recognizer,
+    pub(super) vad: Silero,
+    model: String,
+    choice: Choice,
+    batch_size: usize,
+}
+
+impl Engine {
+    /// Loads the model at `path`, called `model` in messages.
+    pub(crate) fn load(model: &str, path: &Path, options: &EngineOptions) -> Result<Self> {
+        let choice = select(options.device, options.compute_type)?;
+        let checkpoint = models::open(path)?;
+        let recognizer = Recognizer::load(&checkpoint, choice.device, choice.compute)?;
+        Ok(Self {
+            recognizer,
+            vad: Silero::new()?,
+            model: model.to_owned(),
+            choice,
+            batch_size: options.batch_size,
+        })
+    }
+
+    pub(crate) fn model(&self) -> &str {
+        &self.model
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        self.choice.device
+    }
+
+    pub(crate) fn compute_type(&self) -> ComputeType {
+        self.choice.compute
+    }
+
+    pub(crate) fn is_multilingual(&self) -> bool {
+        self.recognizer.tokenizer.is_multilingual
+    }
+
+    pub(super) fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// A model for English knows no other language.
+    pub(super) fn check_language(&self, language: Language) -> Result<()> {
+        if self.recognizer.tokenizer.special.language(language).is_some() || language.code() == "en"
+        {
+            return Ok(());
+        }
+        Err(Error::Option {
+            option: "language",
+            value: format!("`{language}`"),
+            expected: "a language that the model knows",
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! Many sources, one batch: chunks of short files fill windows together.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::speech;
+use crate::audio::{Audio, AudioSource};
+use crate::error::{Error, Result};
+use crate::options::{Channels, Mode, TranscribeOptions};
+use crate::progress::CancelToken;
+use crate::timeline::Region;
+use crate::transcript::Transcript;
+use crate::whisper::batched;
+
+/// Transcripts of many sources, in their order, read and recognised as they are taken.
+pub(crate) struct Many<I> {
+    engine: Arc<Engine>,
+    sources: std::iter::Enumerate<I>,
+    options: TranscribeOptions,
+    cancel: CancelToken,
+    ready: VecDeque<(usize, Result<Transcript>)>,
+}
+
+/// A source that waits for its batch.
+struct Prepared {
+    index: usize,
+    audio: Audio,
+    spans: Vec<Region>,
+    transcript: Transcript,
+}
+
+impl<I: Iterator<Item = AudioSource>> Many<I> {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        sources: I,
+        options: TranscribeOptions,
+        cancel: CancelToken,
+    ) -> Self {
+        let sources = sources.enumerate();
+        Self { engine, sources, options, cancel, ready: VecDeque::new() }
+    }
+
+    /// Takes sources until their chunks fill a batch, and recognises them.
+    fn fill(&mut self) {
+        let shares_batches =
+            self.options.mode == Mode::Batched && self.options.channels != Channels::Each;
+        let mut prepared: Vec<Prepared> = Vec::new();
+        let mut failed = Vec::new();
+        let mut n_chunks = 0;
+        while n_chunks < self.engine.batch_size() {
+            let Some((index, source)) = self.sources.next() else { break };
+            if !shares_batches {
+                let mut ignore = |_| Ok(());
+                let outcome = self.engine.run(source, &self.options, &mut ignore, &self.cancel);
+                self.ready.push_back((index, outcome));
+                return;
+            }
+            match self.prepare(index, source) {
+                Ok(source) => {
+                    n_chunks += source.spans.len();
+                    prepared.push(source);
+                }
+                Err(error) => failed.push((index, Err(error))),
+            }
+        }
+        let mut done = self.recognise(prepared);
+        done.append(&mut failed);
+        done.sort_by_key(|(index, _)| *index);
+        self.ready.extend(done);
+    }
+
+    /// Decodes a source, finds its speech and its language.
+    fn prepare(&self, index: usize, source: AudioSource) -> Result<Prepared> {
+        let (engine, cancel) = (&self.engine, &self.cancel);
+        let channels = engine.load_audio(source, &self.options, cancel, &mut |_| Ok(()))?;
+        let audio = channels.into_iter().next().unwrap_or_default();
+        let samples = audio.samples();
+        let spans = engine.chunks(samples, &self.options, &mut |_| cancel.check())?;
+        let mut transcript = Transcript::new(audio.duration());
+        transcript.warnings.extend_from_slice(audio.warnings());
+        if let Some(language) = self.options.language {
+            engine.check_language(language)?;
+            transcript.language = Some(language);
+        } else if let Some((language, probability)) =
+            engine.languages(samples, &spans, cancel)?.first()
+        {
+            transcript.language = Some(*language);
+            transcript.language_probability = Some(*probability);
+        }
+        Ok(Prepared { index, audio, spans, transcript })
+    }
+
+    /// Recognises the chunks of all prepared sources together.
+    fn recognise(&self, mut prepared: Vec<Prepared>) -> Vec<(usize, Result<Transcript>)> {
+        let mut chunks = Vec::new();
+        let mut owners = Vec::new();
+        for (owner, source) in prepared.iter().enumerate() {
+            if let Some(language) = source.transcript.language {
+                let samples = source.audio.samples();
+                chunks.extend(speech::batch(samples, &source.spans, language));
+                owners.resize(chunks.len(), owner);
+            }
+        }
+        let mut segments = vec![Vec::new(); prepared.len()];
+        let outcome = batched::transcribe(
+            &self.engine.recognizer,
+            &chunks,
+            &self.options,
+            self.engine.batch_size(),
+            &mut |chunk, found| {
+                segments[owners[chunk]].extend(found);
+                Ok(())
+            },
+            &self.cancel,
+        );
+        if let Err(error) = outcome {
+            return shared_failure(error, prepared.iter().map(|source| source.index));
+        }
+        for (source, segments) in prepared.iter_mut().zip(segments) {
+            source.transcript.segments = segments;
+        }
+        prepared.into_iter().map(|source| (source.index, Ok(source.transcript))).collect()
+    }
+}
+
+/// One failure of a batch is the failure of every source in it.
+fn shared_failure(
+    error: Error,
+    sources: impl Iterator<Item = usize>,
+) -> Vec<(usize, Result<Transcript>)> {
+    let is_cancelled = matches!(error, Error::Cancelled);
+    let reason = error.to_string();
+    let again = |index| {
+        let error = if is_cancelled {
+            Error::Cancelled
+        } else {
+            Error::inference("a batch of several sources", reason.clone())
+        };
+        (index, Err(error))
+    };
+    sources.map(again).collect()
+}
+
+impl<I: Iterator<Item = AudioSource>> Iterator for Many<I> {
+    type Item = (usize, Result<Transcript>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty() {
+            self.fill();
+        }
+        self.ready.pop_front()
+    }
+}
