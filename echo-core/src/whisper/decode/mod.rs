@@ -7,6 +7,8 @@
 
 mod beam;
 mod fallback;
+#[cfg(test)]
+mod golden;
 mod greedy;
 mod hypothesis;
 mod logits;
