@@ -1,0 +1,159 @@
+//! How the products of one step along the inner dimension are formed.
+//!
+//! Both operands of a product are streams of lanes: 32 bits of activations (one f32, two bf16 or
+//! four int8 that follow each other along the inner dimension), and for each of them a vector of
+//! weights, one lane for each output. Only the dot instruction differs between number formats, so
+//! one microkernel serves them all.
+#![expect(
+    unsafe_op_in_unsafe_fn,
+    reason = "every line is an operation of a `Vector`, whose one precondition is the caller's"
+)]
+
+use std::marker::PhantomData;
+
+use super::layout::Packed;
+use super::vector::{Portable, Vector};
+
+/// A number format on an instruction set.
+///
+/// # Safety
+/// As for [`Vector`]: the instruction set is there and pointers are valid.
+pub(super) trait Lane {
+    /// Results are vectors of this.
+    type Vector: Vector;
+    /// An activation lane in every element of a register.
+    type Spread: Copy;
+    /// Weight lanes of as many outputs as a vector has elements.
+    type Weights: Copy;
+    /// Sums of products, as wide as a vector of floats.
+    type Sum: Copy;
+    /// Bytes of one stored weight lane.
+    const WEIGHT_BYTES: usize;
+
+    unsafe fn zero() -> Self::Sum;
+    unsafe fn spread(activation: *const u8) -> Self::Spread;
+    unsafe fn weights(stored: *const u8) -> Self::Weights;
+    unsafe fn dot(sum: Self::Sum, activation: Self::Spread, weights: Self::Weights) -> Self::Sum;
+    unsafe fn add(a: Self::Sum, b: Self::Sum) -> Self::Sum;
+    /// The sums of outputs `column..`, as floats with the bias; `scale` is the activations' own.
+    unsafe fn finish(sum: Self::Sum, weights: &Packed, column: usize, scale: f32) -> Self::Vector;
+    /// The sums as floats, where both operands are floats.
+    unsafe fn plain(sum: Self::Sum) -> Self::Vector;
+}
+
+/// f32 times f32.
+pub(super) struct F32<V>(PhantomData<V>);
+
+impl<V: Vector> Lane for F32<V> {
+    type Vector = V;
+    type Spread = V;
+    type Weights = V;
+    type Sum = V;
+    const WEIGHT_BYTES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> V {
+        V::splat(0.0)
+    }
+
+    #[inline(always)]
+    unsafe fn spread(activation: *const u8) -> V {
+        V::splat(activation.cast::<f32>().read_unaligned())
+    }
+
+    #[inline(always)]
+    unsafe fn weights(stored: *const u8) -> V {
+        V::load(stored.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: V, activation: V, weights: V) -> V {
+        activation.mul_add(weights, sum)
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: V, b: V) -> V {
+        a.add(b)
+    }
+
+    #[inline(always)]
+    unsafe fn finish(sum: V, weights: &Packed, column: usize, _scale: f32) -> V {
+        sum.add(V::load(weights.bias.as_ptr().add(column)))
+    }
+
+    #[inline(always)]
+    unsafe fn plain(sum: V) -> V {
+        sum
+    }
+}
+
+/// A vector that can be loaded from half floats.
+pub(super) trait FromHalf: Vector {
+    /// Converts `LEN` half floats.
+    ///
+    /// # Safety
+    /// As for [`Vector::load`].
+    unsafe fn load_half(from: *const u16) -> Self;
+}
+
+impl FromHalf for Portable {
+    #[inline(always)]
+    unsafe fn load_half(from: *const u16) -> Self {
+        // Shifted into place the exponent is 112 too small, for subnormals too. Infinities become
+        // large numbers, which no weight is.
+        const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
+        let bits = from.cast::<[u16; 8]>().read_unaligned().map(u32::from);
+        let values = bits.map(|bits| {
+            let magnitude = f32::from_bits((bits & 0x7fff) << 13) * REBIAS;
+            f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
+        });
+        Self::load(values.as_ptr())
+    }
+}
+
+/// f32 times weights that are stored as half floats: the same result as with f32 weights for
+/// checkpoints in f16, at half the memory and half the traffic, which is what a decoder waits for.
+pub(super) struct F16<V>(PhantomData<V>);
+
+impl<V: FromHalf> Lane for F16<V> {
+    type Vector = V;
+    type Spread = V;
+    type Weights = V;
+    type Sum = V;
+    const WEIGHT_BYTES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn zero() -> V {
+        V::splat(0.0)
+    }
+
+    #[inline(always)]
+    unsafe fn spread(activation: *const u8) -> V {
+        F32::<V>::spread(activation)
+    }
+
+    #[inline(always)]
+    unsafe fn weights(stored: *const u8) -> V {
+        V::load_half(stored.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: V, activation: V, weights: V) -> V {
+        activation.mul_add(weights, sum)
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: V, b: V) -> V {
+        a.add(b)
+    }
+
+    #[inline(always)]
+    unsafe fn finish(sum: V, weights: &Packed, column: usize, scale: f32) -> V {
+        F32::<V>::finish(sum, weights, column, scale)
+    }
+
+    #[inline(always)]
+    unsafe fn plain(sum: V) -> V {
+        sum
+    }
+}

@@ -1,0 +1,120 @@
+//! Functions of whole vectors and rows: exponential, GELU, layer norm, softmax.
+#![expect(
+    unsafe_op_in_unsafe_fn,
+    reason = "every line is an operation of a `Vector`, whose one precondition is the caller's"
+)]
+
+use super::vector::Vector;
+
+/// What is added to a variance before its root, as in every Whisper.
+const EPSILON: f32 = 1e-5;
+/// Below this an exponential is no normal float.
+const LOWEST_EXPONENT: f32 = -87.33;
+
+/// `e^x` for x of at most 88, to 2 units in the last place; 0 to within 1.2e-38 far below.
+///
+/// `x = n ln 2 + f` with |f| <= ln 2 / 2; the constants split ln 2 in two so that f is exact, and
+/// the polynomial is Taylor's of degree 6, whose error there is 1.2e-7.
+///
+/// # Safety
+/// See [`Vector`].
+#[inline(always)]
+pub(super) unsafe fn exp<V: Vector>(x: V) -> V {
+    let x = x.max(V::splat(LOWEST_EXPONENT));
+    let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+    let f = n.mul_add(V::splat(-0.693_145_75), x);
+    let f = n.mul_add(V::splat(-1.428_606_8e-6), f);
+    let p = V::splat(1.0 / 720.0).mul_add(f, V::splat(1.0 / 120.0));
+    let p = p.mul_add(f, V::splat(1.0 / 24.0));
+    let p = p.mul_add(f, V::splat(1.0 / 6.0));
+    let p = p.mul_add(f, V::splat(0.5));
+    let p = p.mul_add(f, V::splat(1.0));
+    let p = p.mul_add(f, V::splat(1.0));
+    p.scale(n)
+}
+
+/// `x/2 (1 + erf(x / sqrt 2))`, erf by Abramowitz and Stegun 7.1.26 (error below 1.5e-7).
+///
+/// # Safety
+/// See [`Vector`].
+#[inline(always)]
+pub(super) unsafe fn gelu<V: Vector>(x: V) -> V {
+    let half = x.mul(V::splat(0.5));
+    let z = x.abs().mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
+    let t = z.mul_add(V::splat(0.327_591_1), V::splat(1.0)).recip();
+    let p = t.mul_add(V::splat(1.061_405_4), V::splat(-1.453_152));
+    let p = p.mul_add(t, V::splat(1.421_413_7));
+    let p = p.mul_add(t, V::splat(-0.284_496_74));
+    let p = p.mul_add(t, V::splat(0.254_829_6)).mul(t);
+    // erf(|x| / sqrt 2) = 1 - p e^(-z²); erf is odd, so its sign goes with |x|.
+    let tail = p.mul(exp(V::splat(0.0).sub(z.mul(z))));
+    half.abs().mul_add(V::splat(1.0).sub(tail), half)
+}
+
+/// Layer norm of one row: `(x - mean) / sqrt(variance + EPSILON) * weight + bias`.
+///
+/// Two passes, because `E[x²] - mean²` loses the digits of rows with a large mean.
+///
+/// # Safety
+/// See [`Vector`]; all pointers are to `len` floats.
+#[inline(always)]
+pub(super) unsafe fn norm_row<V: Vector>(
+    x: *const f32,
+    weight: *const f32,
+    bias: *const f32,
+    len: usize,
+    out: *mut f32,
+) {
+    let whole = len - len % V::LEN;
+    let part = len - whole;
+    let mut sum = V::splat(0.0);
+    for i in (0..whole).step_by(V::LEN) {
+        sum = sum.add(V::load(x.add(i)));
+    }
+    let mut total = sum.sum();
+    for i in whole..len {
+        total += *x.add(i);
+    }
+    let mean = total / len as f32;
+    let mean_vector = V::splat(mean);
+    let mut squares = V::splat(0.0);
+    for i in (0..whole).step_by(V::LEN) {
+        let centred = V::load(x.add(i)).sub(mean_vector);
+        squares = centred.mul_add(centred, squares);
+    }
+    let mut total = squares.sum();
+    for i in whole..len {
+        total += (*x.add(i) - mean).powi(2);
+    }
+    let factor = V::splat(1.0 / (total / len as f32 + EPSILON).sqrt());
+    for i in (0..whole).step_by(V::LEN) {
+        let y = V::load(x.add(i)).sub(mean_vector).mul(factor);
+        y.mul_add(V::load(weight.add(i)), V::load(bias.add(i))).store(out.add(i));
+    }
+    if part > 0 {
+        let y = V::load_part(x.add(whole), part).sub(mean_vector).mul(factor);
+        let weight = V::load_part(weight.add(whole), part);
+        let y = y.mul_add(weight, V::load_part(bias.add(whole), part));
+        y.store_part(out.add(whole), part);
+    }
+}
+
+/// Replaces scores by `e^(score - largest)` and returns one over their sum.
+///
+/// # Safety
+/// See [`Vector`]; `scores` are `len` floats, a multiple of [`Vector::LEN`].
+#[inline(always)]
+pub(super) unsafe fn softmax_row<V: Vector>(scores: *mut f32, len: usize) -> f32 {
+    let mut largest = V::splat(f32::MIN);
+    for i in (0..len).step_by(V::LEN) {
+        largest = largest.max(V::load(scores.add(i)));
+    }
+    let largest = V::splat(largest.largest());
+    let mut sum = V::splat(0.0);
+    for i in (0..len).step_by(V::LEN) {
+        let e = exp(V::load(scores.add(i)).sub(largest));
+        sum = sum.add(e);
+        e.store(scores.add(i));
+    }
+    1.0 / sum.sum()
+}
