@@ -10,6 +10,7 @@
 //! other as [`Row`] says. Heads lie side by side in the columns, `d_model = heads * d_head`.
 
 pub(crate) mod candle;
+pub(crate) mod cpu;
 pub(crate) mod matrix;
 pub(crate) mod select;
 

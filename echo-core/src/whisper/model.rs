@@ -17,7 +17,8 @@ use crate::device::{ComputeType, Device};
 use crate::error::{Error, Result};
 use crate::features::mel::Mel;
 use crate::kernels::candle::Candle;
-use crate::kernels::select::select;
+use crate::kernels::cpu::Cpu;
+use crate::kernels::select::{Choice, select};
 use crate::kernels::{Backend, FRAMES};
 use crate::models::weights::Weights;
 use crate::progress::CancelToken;
@@ -33,8 +34,21 @@ pub(crate) fn load(
     device: Device,
     compute: ComputeType,
 ) -> Result<Box<dyn Network>> {
-    let choice = select(device, compute)?;
-    Ok(Box::new(Whisper::load(Candle::new(choice)?, config, weights)?))
+    load_on(config, weights, select(device, compute)?, 0)
+}
+
+/// Loads a network onto a device that was chosen, with a number of threads if it is the CPU; zero
+/// means as many as there are processors.
+pub(crate) fn load_on(
+    config: WhisperConfig,
+    weights: &dyn Weights,
+    choice: Choice,
+    threads: usize,
+) -> Result<Box<dyn Network>> {
+    Ok(match choice.device {
+        Device::Cpu => Box::new(Whisper::load(Cpu::new(threads), config, weights)?),
+        _ => Box::new(Whisper::load(Candle::new(choice)?, config, weights)?),
+    })
 }
 
 /// A Whisper network on one backend.

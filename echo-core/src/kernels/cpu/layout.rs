@@ -4,8 +4,8 @@
 //! columns. A panel holds, for each lane along the inputs (see [`lane`](super::lane)), that lane of
 //! all its outputs: `[panel][lane][output in panel]`. Products then read weights strictly in order,
 //! whether one row of activations is multiplied or a thousand. Panels and inner dimension are
-//! filled up with zeros. Rows of a checkpoint are decoded one by one, straight from the memory map,
-//! so no second copy of the layer ever exists.
+//! filled up with zeros. Rows are decoded one by one as they are packed (see [`rows`](super::rows)),
+//! so a layer never exists twice.
 
 use std::ops::Range;
 
@@ -13,9 +13,6 @@ use half::slice::HalfFloatSliceExt;
 
 use super::buffer::{Aligned, Target};
 use super::pool::Pool;
-use crate::error::{Error, Result};
-use crate::kernels::LinearParts;
-use crate::models::weights::{Tensor, Values};
 
 /// How weights are stored and multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,9 +71,8 @@ impl Packed {
         let target = Target::new(&mut data, panel_words);
         pool.run(panels, &|panel| {
             // SAFETY: each chunk has a panel of its own, `panel_words` long, and `data` outlives the job.
-            let words = unsafe {
-                std::slice::from_raw_parts_mut(target.at(panel, 0).data, panel_words)
-            };
+            let words =
+                unsafe { std::slice::from_raw_parts_mut(target.at(panel, 0).data, panel_words) };
             let first = panel * width;
             pack_panel(format, width, words, inputs, first..outputs.min(first + width), row);
         });
@@ -138,7 +134,11 @@ fn pack_panel(
         let column = output - first;
         let (a, b) = values.split_at_mut(inputs);
         row(output, a);
-        if output + 1 < end { row(output + 1, b) } else { b.fill(0.0) }
+        if output + 1 < end {
+            row(output + 1, b)
+        } else {
+            b.fill(0.0)
+        }
         match format {
             Format::F32 => {
                 for (lane, (&a, &b)) in a.iter().zip(&*b).enumerate() {
@@ -158,22 +158,31 @@ fn pack_panel(
     }
 }
 
-/// Decodes one row of a tensor, a row being what one step of the first dimension spans.
-pub(super) fn decode_row(tensor: &Tensor<'_>, row: usize, out: &mut [f32]) -> Result<()> {
-    let len = out.len();
-    let missing = || Error::model("checkpoint", format!("a tensor ends before its row {row}"));
-    let bytes = |data: &'_ [u8], size: usize| -> Result<Vec<u8>> {
-        let bytes = data.get(row * len * size..(row + 1) * len * size);
-        bytes.map(<[u8]>::to_vec).ok_or_else(missing)
-    };
-    match &tensor.values {
-        Values::F32(data) => {
-            let data = bytes(data, 4)?;
-            for (out, bytes) in out.iter_mut().zip(data.as_chunks().0) {
-                *out = f32::from_le_bytes(*bytes);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_keeps_every_weight_whatever_the_panel() {
+        let pool = Pool::new(2);
+        for format in [Format::F32, Format::F16] {
+            for (width, outputs, inputs) in [(64, 130, 7), (16, 1, 1), (8, 17, 33), (64, 64, 64)] {
+                let weight = |output: usize, input: usize| ((output * 64 + input) % 2048) as f32 / 16.0;
+                let row = |output: usize, values: &mut [f32]| {
+                    for (input, value) in values.iter_mut().enumerate() {
+                        *value = weight(output, input);
+                    }
+                };
+                let packed = Packed::new(&pool, (format, width), [outputs, inputs], &[1.0], &row);
+                assert_eq!(packed.bias.len(), outputs.next_multiple_of(width));
+                let mut values = vec![0.0; inputs];
+                for output in 0..outputs {
+                    packed.output(output, &mut values);
+                    for (input, &value) in values.iter().enumerate() {
+                        assert_eq!(value, weight(output, input), "{format:?} {output} {input}");
+                    }
+                }
             }
         }
-        _ => return Err(missing()),
     }
-    Ok(())
 }

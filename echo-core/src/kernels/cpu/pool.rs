@@ -216,7 +216,10 @@ mod tests {
         for threads in [0, 1, 2, 5] {
             let pool = Pool::new(threads);
             for chunks in [0, 1, 2, 7, 1000, 70_000] {
-                assert!(counted(&pool, chunks).iter().all(|&count| count == 1), "{threads} {chunks}");
+                assert!(
+                    counted(&pool, chunks).iter().all(|&count| count == 1),
+                    "{threads} {chunks}"
+                );
             }
         }
     }

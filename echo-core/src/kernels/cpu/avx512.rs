@@ -1,0 +1,121 @@
+//! AVX-512: x86-64 servers since 2017 (Skylake-SP), AMD since 2022 (Zen 4).
+#![expect(
+    unsafe_op_in_unsafe_fn,
+    reason = "every line is an intrinsic, whose one precondition is the caller's"
+)]
+
+use std::arch::x86_64::*;
+
+use super::isa::{Kernels, kernels_of};
+use super::lane::FromHalf;
+use super::vector::Vector;
+
+#[derive(Clone, Copy)]
+struct Avx512(__m512);
+
+/// All ones in the first `count` elements.
+#[inline(always)]
+fn mask(count: usize) -> __mmask16 {
+    ((1u32 << count.min(16)) - 1) as __mmask16
+}
+
+impl Vector for Avx512 {
+    const LEN: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self(_mm512_set1_ps(value))
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        Self(_mm512_loadu_ps(from))
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, count: usize) -> Self {
+        Self(_mm512_maskz_loadu_ps(mask(count), from))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        _mm512_storeu_ps(to, self.0);
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, count: usize) {
+        _mm512_mask_storeu_ps(to, mask(count), self.0);
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(_mm512_add_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Self(_mm512_sub_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        Self(_mm512_mul_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        Self(_mm512_max_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        Self(_mm512_fmadd_ps(self.0, factor.0, term.0))
+    }
+
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        Self(_mm512_abs_ps(self.0))
+    }
+
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        Self(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0))
+    }
+
+    #[inline(always)]
+    unsafe fn scale(self, exponent: Self) -> Self {
+        Self(_mm512_scalef_ps(self.0, exponent.0))
+    }
+
+    #[inline(always)]
+    unsafe fn recip(self) -> Self {
+        // 14 bits from the table, doubled by one step of Newton's method.
+        let rough = _mm512_rcp14_ps(self.0);
+        let two = _mm512_set1_ps(2.0);
+        Self(_mm512_mul_ps(rough, _mm512_fnmadd_ps(self.0, rough, two)))
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        _mm512_reduce_add_ps(self.0)
+    }
+
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        _mm512_reduce_max_ps(self.0)
+    }
+}
+
+impl FromHalf for Avx512 {
+    #[inline(always)]
+    unsafe fn load_half(from: *const u16) -> Self {
+        Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast())))
+    }
+}
+
+kernels_of!("avx512", Avx512, 4, features "avx512f,avx2,fma,f16c");
+
+/// The kernels, if this machine has the instructions.
+pub(super) fn kernels() -> Option<Kernels> {
+    is_x86_feature_detected!("avx512f").then_some(KERNELS)
+}

@@ -1,0 +1,163 @@
+//! Keys and values of the tokens said so far, shared by hypotheses that began alike.
+//!
+//! A slot holds one token's key and value in every layer. A hypothesis is a list of slots, one for
+//! each position; choosing among beams copies lists, never keys or values. A slot is free again
+//! when no list names it. Slots come in blocks that are allocated as texts grow, so a cache costs
+//! what its hypotheses have said, not what they might say.
+
+use super::buffer::{Aligned, View};
+use crate::error::{Error, Result};
+
+/// Slots allocated at a time.
+const BLOCK_SLOTS: usize = 64;
+
+/// The cache of a decoder's self-attention.
+#[derive(Debug)]
+pub(crate) struct Past {
+    pub(super) heads: usize,
+    pub(super) d_model: usize,
+    /// For each layer, blocks of slots; a slot is a key and a value, `2 * d_model` floats.
+    layers: Vec<Vec<Aligned>>,
+    /// For each hypothesis, the slots of its positions.
+    hypotheses: Vec<Vec<u32>>,
+    /// For each slot, how many hypotheses name it.
+    uses: Vec<u32>,
+    free: Vec<u32>,
+}
+
+fn misuse(what: &'static str) -> Error {
+    Error::inference("the decoder's cache", what)
+}
+
+impl Past {
+    pub(super) fn new(layers: usize, heads: usize, d_model: usize, rows: usize) -> Self {
+        Self {
+            heads,
+            d_model,
+            layers: (0..layers).map(|_| Vec::new()).collect(),
+            hypotheses: vec![Vec::new(); rows],
+            uses: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// How many layers have keys and values here.
+    pub(super) fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Makes hypothesis `row` at least `len` tokens long; positions before `known` must be there.
+    pub(super) fn extend(&mut self, row: usize, known: usize, len: usize) -> Result<()> {
+        let hypothesis = self.hypotheses.get_mut(row).ok_or(misuse("no such hypothesis"))?;
+        if hypothesis.len() < known {
+            return Err(misuse("a hypothesis skips positions"));
+        }
+        while hypothesis.len() < len {
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.uses.push(0);
+                (self.uses.len() - 1) as u32
+            });
+            self.uses[slot as usize] = 1;
+            hypothesis.push(slot);
+        }
+        Ok(())
+    }
+
+    /// Stores a token's key and value, `2 * d_model` floats, at a position of a hypothesis.
+    pub(super) fn store(&mut self, layer: usize, row: usize, position: usize, key_value: &[f32]) {
+        let slot = self.hypotheses[row][position] as usize;
+        let (width, blocks) = (2 * self.d_model, &mut self.layers[layer]);
+        while blocks.len() <= slot / BLOCK_SLOTS {
+            blocks.push(Aligned::zeroed(BLOCK_SLOTS * width));
+        }
+        let at = slot % BLOCK_SLOTS * width;
+        blocks[slot / BLOCK_SLOTS][at..at + width].copy_from_slice(key_value);
+    }
+
+    /// Where the keys and values of a hypothesis lie in a layer, position by position.
+    pub(super) fn views(&self, layer: usize, row: usize, views: &mut Vec<View>) {
+        let (width, blocks) = (2 * self.d_model, &self.layers[layer]);
+        views.clear();
+        views.extend(self.hypotheses[row].iter().map(|&slot| {
+            let (block, slot) = (slot as usize / BLOCK_SLOTS, slot as usize % BLOCK_SLOTS);
+            View::new(&blocks[block][slot * width..(slot + 1) * width], width)
+        }));
+    }
+
+    /// Hypothesis `i` goes on from old hypothesis `parents[i]`.
+    pub(super) fn select(&mut self, parents: &[usize]) -> Result<()> {
+        if parents.iter().any(|&parent| parent >= self.hypotheses.len()) {
+            return Err(misuse("a parent that does not exist"));
+        }
+        let children = parents.iter().map(|&parent| self.hypotheses[parent].clone()).collect();
+        let old = std::mem::replace(&mut self.hypotheses, children);
+        for &slot in self.hypotheses.iter().flatten() {
+            self.uses[slot as usize] += 1;
+        }
+        for slot in old.into_iter().flatten() {
+            self.uses[slot as usize] -= 1;
+            if self.uses[slot as usize] == 0 {
+                self.free.push(slot);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(past: &Past, row: usize) -> Vec<f32> {
+        let mut views = Vec::new();
+        past.views(0, row, &mut views);
+        // SAFETY: a view of the cache points to a slot that it keeps.
+        views.iter().map(|view| unsafe { *view.data }).collect()
+    }
+
+    fn say(past: &mut Past, row: usize, value: f32) {
+        let len = past.hypotheses[row].len();
+        past.extend(row, len, len + 1).unwrap();
+        past.store(0, row, len, &[value, 0.0]);
+    }
+
+    #[test]
+    fn children_share_the_past_and_go_their_own_ways() {
+        let mut past = Past::new(1, 1, 1, 2);
+        say(&mut past, 0, 1.0);
+        say(&mut past, 1, 2.0);
+        past.select(&[0, 0, 1]).unwrap();
+        for (row, value) in [3.0, 4.0, 5.0].into_iter().enumerate() {
+            say(&mut past, row, value);
+        }
+        let all = (0..3).map(|row| said(&past, row)).collect::<Vec<_>>();
+        assert_eq!(all, [[1.0, 3.0], [1.0, 4.0], [2.0, 5.0]]);
+    }
+
+    #[test]
+    fn slots_nobody_names_are_used_again() {
+        let mut past = Past::new(1, 1, 1, 4);
+        for step in 0..1000 {
+            for row in 0..4 {
+                say(&mut past, row, step as f32);
+            }
+            let parents = if step % 50 == 49 { [3; 4] } else { [1, 1, 2, 0] };
+            past.select(&parents).unwrap();
+            if step % 100 == 99 {
+                // Forget everything, as a session does that starts anew.
+                past.select(&[]).unwrap();
+                past.hypotheses = vec![Vec::new(); 4];
+            }
+        }
+        assert!(past.uses.len() <= 400, "{} slots for 4 x 100 tokens", past.uses.len());
+        assert_eq!(past.free.len(), past.uses.len());
+    }
+
+    #[test]
+    fn misuse_is_an_error() {
+        let mut past = Past::new(1, 1, 1, 1);
+        assert!(past.extend(1, 0, 1).is_err());
+        assert!(past.extend(0, 1, 2).is_err());
+        assert!(past.select(&[1]).is_err());
+    }
+}

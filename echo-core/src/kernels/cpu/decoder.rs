@@ -1,0 +1,216 @@
+//! The decoder's verbs: attention to the past and to the sound, embeddings and logits.
+
+use super::Cpu;
+use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, PackedHead, PackedHeads};
+use super::buffer::{Aligned, Buffer, Target, View};
+use super::cache::Past;
+use super::gemm::MAX_WIDTH;
+use super::isa::Norm;
+use super::layout::Packed;
+use super::product::Product;
+use crate::error::{Error, Result};
+use crate::kernels::{CollectedAttention, FRAMES, Row};
+
+/// Products of query and key, times width, that one thread does alone: some 20 microseconds.
+const SMALL_ATTENTION: usize = 200_000;
+
+/// The token table, which is also the output projection, and the positions.
+#[derive(Debug)]
+pub(crate) struct Embedding {
+    pub(super) tokens: Packed,
+    /// `(text_context, d_model)`.
+    pub(super) positions: Aligned,
+}
+
+/// The keys and values of one decoder layer over the frames of a batch of windows.
+#[derive(Debug)]
+pub(crate) struct Cross {
+    pub(super) windows: Vec<PackedHeads>,
+    pub(super) heads: usize,
+}
+
+impl Cpu {
+    /// Keys and values of one layer for each window.
+    pub(super) fn pack_cross(
+        &self,
+        encoded: &Buffer,
+        kv: &Packed,
+        batch: usize,
+        heads: usize,
+    ) -> Cross {
+        let d_model = kv.outputs / 2;
+        let frames = encoded.rows / batch;
+        let mut both = self.arena.lend(frames * 2 * d_model);
+        let windows = (0..batch)
+            .map(|window| {
+                let input = View::new(&encoded.data[window * frames * encoded.columns..], d_model);
+                let output = Target::new(&mut both, 2 * d_model);
+                // SAFETY: a window has `frames` rows, and `both` was made for them.
+                unsafe { self.multiply(&Product::new(frames, input, kv, output)) };
+                self.pack_heads(&both, 2 * d_model, d_model, heads)
+            })
+            .collect();
+        Cross { windows, heads }
+    }
+
+    /// Token plus position embeddings.
+    pub(super) fn embed_rows(
+        &self,
+        embedding: &Embedding,
+        tokens: &[u32],
+        positions: &[u32],
+    ) -> Result<Buffer> {
+        let d_model = embedding.tokens.inputs;
+        let mut out = Buffer::new(&self.arena, tokens.len(), d_model);
+        let rows = out.data.chunks_exact_mut(d_model.max(1));
+        for ((row, &token), &position) in rows.zip(tokens).zip(positions) {
+            let (token, start) = (token as usize, position as usize * d_model);
+            let place = embedding.positions.get(start..start + d_model);
+            let Some(place) = place.filter(|_| token < embedding.tokens.outputs) else {
+                let what = format!("token {token} at position {position} is outside the tables");
+                return Err(Error::inference("token embedding", what));
+            };
+            embedding.tokens.output(token, row);
+            row.iter_mut().zip(place).for_each(|(value, place)| *value += place);
+        }
+        Ok(out)
+    }
+
+    /// Appends to one layer of the past and attends causally.
+    pub(super) fn attend_to_past(
+        &self,
+        qkv: &Buffer,
+        past: &mut Past,
+        layer: usize,
+        rows: &[Row],
+    ) -> Result<Buffer> {
+        let (d_model, d_head) = (past.d_model, past.d_model / past.heads);
+        let mut out = Buffer::new(&self.arena, qkv.rows, d_model);
+        let output = Target::new(&mut out.data, d_model);
+        let mut views = Vec::new();
+        for (hypothesis, row) in rows.iter().enumerate() {
+            let len = row.past + row.tokens.len();
+            past.extend(hypothesis, row.past, len)?;
+            for (position, token) in (row.past..len).zip(row.tokens.clone()) {
+                let start = token * qkv.columns;
+                let key_value = &qkv.data[start + d_model..start + 3 * d_model];
+                past.store(layer, hypothesis, position, key_value);
+            }
+            past.views(layer, hypothesis, &mut views);
+            let attend = |item: usize| {
+                let (index, head) = (item / past.heads, item % past.heads);
+                let token = row.tokens.start + index;
+                let seen = row.past + index + 1;
+                let mut scratch = self.arena.lend(seen.next_multiple_of(MAX_WIDTH));
+                let column = head * d_head;
+                let job = AttendPast {
+                    query: qkv.data[token * qkv.columns + column..].as_ptr(),
+                    past: &views[..seen],
+                    columns: [column, d_model + column],
+                    d_head,
+                    scale: (d_head as f32).powf(-0.5),
+                    scratch: scratch.as_mut_ptr(),
+                    output: output.at(token, column).data,
+                };
+                // SAFETY: the kernels are of this machine, the slots hold a key and a value each, and
+                // every item writes its own columns of its own row.
+                unsafe { (self.kernels.attend_past)(&job) };
+            };
+            let items = row.tokens.len() * past.heads;
+            if row.tokens.len() * len * d_model < SMALL_ATTENTION {
+                (0..items).for_each(attend);
+            } else {
+                self.pool.run(items, &attend);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Attends from new tokens to the frames of their windows. Tokens of all hypotheses of a window
+    /// go together, so its keys and values are read once for up to [`BLOCK_QUERIES`] of them.
+    pub(super) fn attend_to_cross(
+        &self,
+        q: &Buffer,
+        cross: &Cross,
+        rows: &[Row],
+        collect: Option<&mut CollectedAttention>,
+    ) -> Result<Buffer> {
+        let d_model = q.columns;
+        let (heads, width, d_head) = (cross.heads, self.kernels.width, d_model / cross.heads);
+        let mut out = Buffer::new(&self.arena, q.rows, d_model);
+        let output = Target::new(&mut out.data, d_model);
+        let blocks = query_blocks(rows, cross.windows.len())?;
+        let mut collected_heads = Vec::new();
+        let mut collected = Target { data: std::ptr::null_mut(), stride: FRAMES };
+        if let Some(collect) = collect {
+            collect.weights.clear();
+            collect.weights.resize(collect.heads.len() * q.rows * FRAMES, 0.0);
+            collected = Target::new(&mut collect.weights, FRAMES);
+            collected_heads.clone_from(&collect.heads);
+        }
+        self.pool.run(blocks.len() * heads, &|item| {
+            let ((window, tokens), head) = (&blocks[item / heads], item % heads);
+            let keys_values = &cross.windows[*window];
+            let words = PackedHead::scratch_words(keys_values.frames, d_head, width);
+            let mut scratch = self.arena.lend(words);
+            let wanted = collected_heads.iter().position(|&wanted| wanted == head);
+            let block = AttendBlock {
+                queries: View::new(&q.data, d_model).at(0, head * d_head),
+                rows: tokens,
+                scale: (d_head as f32).powf(-0.5),
+                head: keys_values.head(head),
+                output: output.at(0, head * d_head),
+                scratch: scratch.as_mut_ptr(),
+                probabilities: wanted.map(|index| collected.at(index * q.rows, 0)),
+            };
+            // SAFETY: the kernels are of this machine, sizes are as the buffers were made, and every
+            // item writes its own columns of its own rows.
+            unsafe { (self.kernels.attend)(&block) };
+        });
+        Ok(out)
+    }
+
+    /// Layer norm and output projection of some rows.
+    pub(super) fn project(
+        &self,
+        x: &Buffer,
+        positions: &[usize],
+        norm: &Norm,
+        embedding: &Embedding,
+    ) -> Vec<f32> {
+        let d_model = x.columns;
+        let mut chosen = self.arena.lend(positions.len() * d_model);
+        for (row, &position) in chosen.chunks_exact_mut(d_model.max(1)).zip(positions) {
+            row.copy_from_slice(&x.data[position * d_model..(position + 1) * d_model]);
+        }
+        let vocab = embedding.tokens.outputs;
+        let mut logits = vec![0.0; positions.len() * vocab];
+        let input = View::new(&chosen, d_model);
+        let output = Target::new(&mut logits, vocab);
+        let product = Product::new(positions.len(), input, &embedding.tokens, output);
+        // SAFETY: both buffers were made for these rows.
+        unsafe { self.multiply(&Product { norm: Some(norm), ..product }) };
+        logits
+    }
+}
+
+/// New tokens grouped by window, at most [`BLOCK_QUERIES`] together.
+fn query_blocks(rows: &[Row], windows: usize) -> Result<Vec<(usize, Vec<usize>)>> {
+    let mut blocks: Vec<(usize, Vec<usize>)> = Vec::new();
+    for row in rows {
+        if row.window >= windows {
+            let what = format!("window {} of {windows}", row.window);
+            return Err(Error::inference("cross-attention", what));
+        }
+        for token in row.tokens.clone() {
+            let open = blocks
+                .iter_mut()
+                .rfind(|(window, tokens)| *window == row.window && tokens.len() < BLOCK_QUERIES);
+            match open {
+                Some((_, tokens)) => tokens.push(token),
+                None => blocks.push((row.window, vec![token])),
+            }
+        }
+    }
+    Ok(blocks)
+}

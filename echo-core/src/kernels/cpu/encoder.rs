@@ -1,0 +1,168 @@
+//! The encoder's verbs: convolutions, attention within a window, feed-forward.
+
+use std::ops::Range;
+
+use super::Cpu;
+use super::attention::{AttendBlock, BLOCK_QUERIES, PackedHead, PackedHeads, pack_head};
+use super::buffer::{Aligned, Buffer, Target, View};
+use super::isa::Norm;
+use super::layout::Packed;
+use super::product::Product;
+use crate::kernels::FRAMES;
+
+/// Mel frames of a window.
+const MEL_FRAMES: usize = 2 * FRAMES;
+/// Mel frames that a thread transposes at a time.
+const TRANSPOSED_FRAMES: usize = 120;
+/// Query blocks that a thread attends from at a time.
+const CHUNK_BLOCKS: usize = 16;
+
+/// The convolutions in front of the encoder as linear layers over three neighbouring frames.
+#[derive(Debug)]
+pub(crate) struct Stem {
+    pub(super) conv1: Packed,
+    pub(super) conv2: Packed,
+    /// `(FRAMES, d_model)`.
+    pub(super) positions: Aligned,
+    pub(super) n_mels: usize,
+}
+
+impl Cpu {
+    /// Convolutions and positions of one window into `output`, `(FRAMES, d_model)`.
+    ///
+    /// Frames lie one after the other with a frame of zeros at either end, so the three frames
+    /// under a filter are one contiguous row, and rows overlap: no copy is made of them.
+    pub(super) fn stem_window(&self, stem: &Stem, mel: &[f32], output: Target) {
+        let (n_mels, d_model) = (stem.n_mels, stem.conv1.outputs);
+        let mut frames = self.arena.lend((MEL_FRAMES + 2) * n_mels);
+        frames[..n_mels].fill(0.0);
+        frames[(MEL_FRAMES + 1) * n_mels..].fill(0.0);
+        let inner = &mut frames[n_mels..(MEL_FRAMES + 1) * n_mels];
+        let target = Target::new(inner, n_mels);
+        self.pool.run(MEL_FRAMES / TRANSPOSED_FRAMES, &|chunk| {
+            for frame in chunk * TRANSPOSED_FRAMES..(chunk + 1) * TRANSPOSED_FRAMES {
+                for band in 0..n_mels {
+                    // SAFETY: a frame and a band of `inner`, and each chunk has its own frames.
+                    unsafe { *target.at(frame, band).data = mel[band * MEL_FRAMES + frame] };
+                }
+            }
+        });
+        let mut first = self.arena.lend((MEL_FRAMES + 2) * d_model);
+        first[..d_model].fill(0.0);
+        first[(MEL_FRAMES + 1) * d_model..].fill(0.0);
+        let target = Target::new(&mut first[d_model..], d_model);
+        let conv1 = Product {
+            has_gelu: true,
+            ..Product::new(MEL_FRAMES, View::new(&frames, n_mels), &stem.conv1, target)
+        };
+        let conv2 = Product {
+            has_gelu: true,
+            add: Some(View::new(&stem.positions, d_model)),
+            ..Product::new(FRAMES, View::new(&first, 2 * d_model), &stem.conv2, output)
+        };
+        // SAFETY: three frames of input follow each row's start, as padding ends both buffers; outputs
+        // were made for these rows.
+        unsafe {
+            self.multiply(&conv1);
+            self.multiply(&conv2);
+        }
+    }
+
+    /// Attention within one window: `qkv` is `(frames, 3 * d_model)`, `output` `(frames, d_model)`.
+    pub(super) fn attend_window(&self, qkv: &[f32], heads: usize, d_model: usize, output: Target) {
+        let frames = qkv.len() / (3 * d_model);
+        let (d_head, width) = (d_model / heads, self.kernels.width);
+        let packed = self.pack_heads(qkv, 3 * d_model, d_model, heads);
+        let queries = View::new(qkv, 3 * d_model);
+        let blocks = frames.div_ceil(BLOCK_QUERIES);
+        let chunks = blocks.div_ceil(CHUNK_BLOCKS);
+        self.pool.run(heads * chunks, &|chunk| {
+            let (head, chunk) = (chunk / chunks, chunk % chunks);
+            let mut scratch = self.arena.lend(PackedHead::scratch_words(frames, d_head, width));
+            for block in chunk * CHUNK_BLOCKS..blocks.min((chunk + 1) * CHUNK_BLOCKS) {
+                let mut rows = [0; BLOCK_QUERIES];
+                let queried = block * BLOCK_QUERIES..frames.min((block + 1) * BLOCK_QUERIES);
+                let n = queried.len();
+                rows.iter_mut().zip(queried).for_each(|(row, query)| *row = query);
+                let block = AttendBlock {
+                    queries: queries.at(0, head * d_head),
+                    rows: &rows[..n],
+                    scale: (d_head as f32).powf(-0.5),
+                    head: packed.head(head),
+                    output: output.at(0, head * d_head),
+                    scratch: scratch.as_mut_ptr(),
+                    probabilities: None,
+                };
+                // SAFETY: the kernels are of this machine, sizes are as the buffers were made, and
+                // each chunk writes rows and columns of its own.
+                unsafe { (self.kernels.attend)(&block) };
+            }
+        });
+    }
+
+    /// Packs the keys at column `d_model` and the values behind them of all heads; without queries
+    /// in front, give the slice from where they would start.
+    pub(super) fn pack_heads(
+        &self,
+        qkv: &[f32],
+        stride: usize,
+        d_model: usize,
+        heads: usize,
+    ) -> PackedHeads {
+        let frames = qkv.len() / stride;
+        let (d_head, width) = (d_model / heads, self.kernels.width);
+        let key_words = PackedHead::key_words(frames, d_head, width);
+        let value_words = PackedHead::value_words(frames, d_head, width);
+        let head_words = key_words + value_words;
+        let mut data = self.arena.lend(heads * head_words);
+        let target = Target::new(&mut data, head_words);
+        let columns = stride - 2 * d_model..stride;
+        self.pool.run(heads, &|head| {
+            // SAFETY: each chunk has a head of its own.
+            let packed =
+                unsafe { std::slice::from_raw_parts_mut(target.at(head, 0).data, head_words) };
+            let (keys, values) = packed.split_at_mut(key_words);
+            let first = columns.start + head * d_head;
+            let source = (&qkv[first..], &qkv[first + d_model..]);
+            pack_head(source, stride, (frames, d_head, width), keys, values);
+        });
+        PackedHeads { data, frames, d_head, width }
+    }
+
+    /// `x += down(gelu(up(norm(x))))`.
+    pub(super) fn feed_forward(&self, x: &mut Buffer, norm: &Norm, up: &Packed, down: &Packed) {
+        let rows = x.rows;
+        let output = Target::new(&mut x.data, x.columns);
+        let products = |hidden: Target| {
+            let up =
+                Product { norm: Some(norm), ..Product::new(rows, output.as_view(), up, hidden) };
+            let up = Product { has_gelu: true, ..up };
+            let down = Product::new(rows, hidden.as_view(), down, output);
+            (up, Product { add: Some(output.as_view()), ..down })
+        };
+        if !self.are_many(rows) {
+            let mut hidden = self.arena.lend(rows * up.outputs);
+            let (up, down) = products(Target::new(&mut hidden, up.outputs));
+            // SAFETY: `x` and `hidden` have these rows and columns; the second product starts after
+            // the first has read all of `x`.
+            unsafe {
+                self.multiply(&up);
+                self.multiply(&down);
+            }
+            return;
+        }
+        self.by_rows(rows, &|block: Range<usize>| {
+            let mut hidden = self.arena.lend(block.len() * up.outputs);
+            // `hidden` holds this block only: its first row stands for the block's first.
+            let target = Target::new(&mut hidden, up.outputs);
+            let (up, down) = products(target);
+            let up = Product { output: target, ..up.part(block.clone()) };
+            let down = Product { input: target.as_view(), ..down.part(block) };
+            // SAFETY: as above, and each chunk has rows of its own.
+            unsafe {
+                self.multiply_here(&up);
+                self.multiply_here(&down);
+            }
+        });
+    }
+}

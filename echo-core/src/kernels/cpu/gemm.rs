@@ -1,0 +1,247 @@
+//! Activations times packed weights: one microkernel for every format, size and instruction set.
+//!
+//! A tile is up to six rows of activations by one panel of weights, its sums in registers (6 x 4
+//! vectors of 16 on AVX-512, 6 x 2 of 8 elsewhere; more rows would spill the pointers, fewer would
+//! starve the multipliers). Panels are walked in pieces of at most [`PIECE_LANES`] lanes, which
+//! stay in the second-level cache while all row tiles of the call pass over them. Sums rest in a
+//! small buffer between pieces; bias, scales, GELU and residual are applied when they leave it.
+#![expect(
+    unsafe_op_in_unsafe_fn,
+    reason = "inner loops are pointer arithmetic and vector operations; the caller's promise covers them"
+)]
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::buffer::{Target, View};
+use super::lane::Lane;
+use super::layout::Packed;
+use super::math::gelu;
+use super::vector::Vector;
+
+/// Most rows of a tile.
+pub(super) const TILE_ROWS: usize = 6;
+/// Rows of a block: ten tiles, few enough that a block of activations stays in the cache.
+pub(super) const BLOCK_ROWS: usize = 60;
+/// Lanes of a panel that are walked at once: 256 KiB of 64 columns in f32.
+const PIECE_LANES: usize = 1024;
+/// Widest panel.
+pub(super) const MAX_WIDTH: usize = 64;
+
+/// Activations in the lanes of a format.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operand {
+    pub(super) data: *const u8,
+    pub(super) stride_bytes: usize,
+    /// One factor a row, for formats that have them, else null.
+    pub(super) scales: *const f32,
+}
+
+// SAFETY: an operand is an address, like a `View`.
+unsafe impl Send for Operand {}
+// SAFETY: as above.
+unsafe impl Sync for Operand {}
+
+impl Operand {
+    /// Plain floats as they are.
+    pub(super) fn floats(view: View) -> Self {
+        Self { data: view.data.cast(), stride_bytes: view.stride * 4, scales: std::ptr::null() }
+    }
+}
+
+/// One product: `output = finish(input * weights + bias) + add`.
+#[derive(Debug, Clone)]
+pub(super) struct Gemm<'a> {
+    pub(super) rows: usize,
+    pub(super) input: Operand,
+    pub(super) weights: &'a Packed,
+    /// The panels of the weights to multiply with.
+    pub(super) panels: Range<usize>,
+    pub(super) output: Target,
+    /// Whether GELU is applied after the bias.
+    pub(super) has_gelu: bool,
+    /// What is added last; may be the output itself.
+    pub(super) add: Option<View>,
+}
+
+/// Runs a product with panels of `N` vectors.
+///
+/// # Safety
+/// The instruction set of `L` is there; `input` has the rows and the weights' lanes; `output` and
+/// `add` have the rows and the weights' outputs, and no other thread uses those of the panels.
+#[inline(always)]
+pub(super) unsafe fn gemm<L: Lane, const N: usize>(job: &Gemm<'_>) {
+    let width = N * <L::Vector as Vector>::LEN;
+    debug_assert!(width <= MAX_WIDTH && width == job.weights.width, "panel width");
+    let mut memory = MaybeUninit::<[f32; BLOCK_ROWS * MAX_WIDTH]>::uninit();
+    let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
+    for panel in job.panels.clone() {
+        let weights = job.weights.panel(panel);
+        let mut row = 0;
+        while row < job.rows {
+            let rows = BLOCK_ROWS.min(job.rows - row);
+            let input = job.input.data.wrapping_add(row * job.input.stride_bytes);
+            let input = Operand { data: input, ..job.input };
+            accumulate::<L, N>(input, rows, weights, job.weights.lanes, sums);
+            finish::<L, N>(job, panel, row..row + rows, sums);
+            row += rows;
+        }
+    }
+}
+
+/// Writes the sums of up to any number of `rows` with one panel of `lanes`, unfinished.
+///
+/// # Safety
+/// As for [`gemm`]; `sums` has `rows` of the panel's width.
+#[inline(always)]
+pub(super) unsafe fn accumulate<L: Lane, const N: usize>(
+    input: Operand,
+    rows: usize,
+    weights: *const u8,
+    lanes: usize,
+    sums: Target,
+) {
+    let lane_bytes = N * <L::Vector as Vector>::LEN * L::WEIGHT_BYTES;
+    let mut start = 0;
+    loop {
+        let piece = Piece {
+            stride_bytes: input.stride_bytes,
+            weights: weights.wrapping_add(start * lane_bytes),
+            lanes: PIECE_LANES.min(lanes - start),
+            sums_stride: sums.stride,
+            goes_on: start > 0,
+        };
+        let mut row = 0;
+        while row < rows {
+            let input = input.data.wrapping_add(row * input.stride_bytes + start * 4);
+            let sums = sums.at(row, 0).data;
+            match rows - row {
+                1 => tile::<L, 1, N, 4>(&piece, input, sums),
+                2 => tile::<L, 2, N, 2>(&piece, input, sums),
+                3 => tile::<L, 3, N, 1>(&piece, input, sums),
+                4 => tile::<L, 4, N, 1>(&piece, input, sums),
+                5 => tile::<L, 5, N, 1>(&piece, input, sums),
+                _ => tile::<L, TILE_ROWS, N, 1>(&piece, input, sums),
+            }
+            row += TILE_ROWS;
+        }
+        start += piece.lanes;
+        if start >= lanes {
+            break;
+        }
+    }
+}
+
+/// What all tiles of a piece of a panel share.
+struct Piece {
+    stride_bytes: usize,
+    weights: *const u8,
+    lanes: usize,
+    sums_stride: usize,
+    /// Whether the sums of earlier lanes are to be added to.
+    goes_on: bool,
+}
+
+/// `R` rows times one piece of a panel. `U` lanes are in flight at once, so that few rows still
+/// keep enough independent sums to hide the latency of the multipliers.
+#[inline(always)]
+unsafe fn tile<L: Lane, const R: usize, const N: usize, const U: usize>(
+    piece: &Piece,
+    input: *const u8,
+    sums: *mut f32,
+) {
+    let len = <L::Vector as Vector>::LEN;
+    let step_bytes = N * len * L::WEIGHT_BYTES;
+    let mut tile = [[[L::zero(); N]; R]; U];
+    if piece.goes_on {
+        for r in 0..R {
+            for v in 0..N {
+                let at = sums.wrapping_add(r * piece.sums_stride + v * len);
+                tile[0][r][v] = at.cast::<L::Sum>().read_unaligned();
+            }
+        }
+    }
+    let mut input = input;
+    let mut weights = piece.weights;
+    for _ in 0..piece.lanes / U {
+        for sums in &mut tile {
+            step::<L, R, N>(sums, input, piece.stride_bytes, weights);
+            input = input.wrapping_add(4);
+            weights = weights.wrapping_add(step_bytes);
+        }
+    }
+    for _ in 0..piece.lanes % U {
+        step::<L, R, N>(&mut tile[0], input, piece.stride_bytes, weights);
+        input = input.wrapping_add(4);
+        weights = weights.wrapping_add(step_bytes);
+    }
+    for r in 0..R {
+        for v in 0..N {
+            let mut sum = tile[0][r][v];
+            for more in &tile[1..] {
+                sum = L::add(sum, more[r][v]);
+            }
+            let at = sums.wrapping_add(r * piece.sums_stride + v * len);
+            at.cast::<L::Sum>().write_unaligned(sum);
+        }
+    }
+}
+
+/// One lane of `R` rows times one lane of the panel.
+#[inline(always)]
+unsafe fn step<L: Lane, const R: usize, const N: usize>(
+    sums: &mut [[L::Sum; N]; R],
+    input: *const u8,
+    stride_bytes: usize,
+    weights: *const u8,
+) {
+    let vector_bytes = <L::Vector as Vector>::LEN * L::WEIGHT_BYTES;
+    // No closure here: it would be a function of its own, without the instruction set.
+    let mut columns = [L::weights(weights); N];
+    for v in 1..N {
+        columns[v] = L::weights(weights.wrapping_add(v * vector_bytes));
+    }
+    for (r, sums) in sums.iter_mut().enumerate() {
+        let activation = L::spread(input.wrapping_add(r * stride_bytes));
+        for (sum, &column) in sums.iter_mut().zip(&columns) {
+            *sum = L::dot(*sum, activation, column);
+        }
+    }
+}
+
+/// Turns the sums of some rows with one panel into output.
+#[inline(always)]
+unsafe fn finish<L: Lane, const N: usize>(
+    job: &Gemm<'_>,
+    panel: usize,
+    rows: Range<usize>,
+    sums: Target,
+) {
+    let len = <L::Vector as Vector>::LEN;
+    let first = panel * N * len;
+    let columns = (job.weights.outputs - first).min(N * len);
+    for (index, row) in rows.enumerate() {
+        let scale = if job.input.scales.is_null() { 1.0 } else { *job.input.scales.add(row) };
+        for column in (0..columns).step_by(len) {
+            let sum = sums.at(index, column).data.cast::<L::Sum>().read_unaligned();
+            let mut value = L::finish(sum, job.weights, first + column, scale);
+            if job.has_gelu {
+                value = gelu(value);
+            }
+            let output = job.output.at(row, first + column).data;
+            let count = columns - column;
+            if count >= len {
+                if let Some(add) = job.add {
+                    value = value.add(Vector::load(add.at(row, first + column).data));
+                }
+                value.store(output);
+            } else {
+                if let Some(add) = job.add {
+                    let add = add.at(row, first + column).data;
+                    value = value.add(Vector::load_part(add, count));
+                }
+                value.store_part(output, count);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Linear layers on the pool: who multiplies what.
+//!
+//! Many rows (an encoder) are cut into blocks of rows: each thread norms its block, multiplies it by
+//! all weights and stores it, with the block in its own cache. Few rows (a decoder step) are normed
+//! once and the weights are cut into panels instead, so that all threads read memory together and
+//! each weight is read once for all rows.
+
+use std::ops::Range;
+
+use super::Cpu;
+use super::buffer::{Lent, Target, View};
+use super::gemm::{BLOCK_ROWS, Gemm, Operand, TILE_ROWS};
+use super::isa::Norm;
+use super::layout::Packed;
+
+/// Rows per thread from which on rows are cut instead of weights.
+const MANY_ROWS_PER_THREAD: usize = 24;
+/// Chunks for each thread, so that a thread put aside by the system holds little up.
+const CHUNKS_PER_THREAD: usize = 4;
+/// A product that reads fewer weights than this is not worth waking anybody.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// `output = gelu?(weights * norm?(input) + bias) + add?` for some rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub(super) rows: usize,
+    /// Rows of at least as many columns as the weights have inputs; they may overlap.
+    pub(super) input: View,
+    pub(super) norm: Option<&'a Norm>,
+    pub(super) weights: &'a Packed,
+    pub(super) output: Target,
+    pub(super) has_gelu: bool,
+    pub(super) add: Option<View>,
+}
+
+impl<'a> Product<'a> {
+    /// A product without norm, GELU and addition.
+    pub(super) fn new(rows: usize, input: View, weights: &'a Packed, output: Target) -> Self {
+        Self { rows, input, norm: None, weights, output, has_gelu: false, add: None }
+    }
+
+    /// The same for some of the rows.
+    pub(super) fn part(&self, rows: Range<usize>) -> Self {
+        Self {
+            rows: rows.len(),
+            input: self.input.at(rows.start, 0),
+            output: self.output.at(rows.start, 0),
+            add: self.add.map(|add| add.at(rows.start, 0)),
+            ..*self
+        }
+    }
+}
+
+impl Cpu {
+    /// Whether work on so many rows is cut by rows.
+    pub(super) fn are_many(&self, rows: usize) -> bool {
+        rows >= MANY_ROWS_PER_THREAD * self.pool.threads()
+    }
+
+    /// Calls `work` with blocks of rows, all threads together.
+    pub(super) fn by_rows(&self, rows: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
+        // Whole tiles, and as many blocks for each thread as for the others.
+        let blocks = rows.div_ceil(BLOCK_ROWS).next_multiple_of(2 * self.pool.threads());
+        let block_rows = rows.div_ceil(blocks).next_multiple_of(TILE_ROWS).max(TILE_ROWS);
+        self.pool.run(rows.div_ceil(block_rows), &|block| {
+            work(block * block_rows..rows.min((block + 1) * block_rows));
+        });
+    }
+
+    /// Computes a product on all threads.
+    ///
+    /// # Safety
+    /// `input`, `output` and `add` have the product's rows, and nobody else uses `output`.
+    pub(super) unsafe fn multiply(&self, product: &Product<'_>) {
+        if self.are_many(product.rows) {
+            return self.by_rows(product.rows, &|rows| {
+                // SAFETY: the caller's promise, for rows of which each chunk has its own.
+                unsafe { self.multiply_here(&product.part(rows)) };
+            });
+        }
+        let weights = product.weights;
+        // SAFETY: the caller's promise.
+        let (input, _normed) = unsafe { self.operand(product) };
+        let panels = weights.panels();
+        let is_small = weights.panel_bytes() * panels < SMALL_BYTES;
+        let chunks = if is_small { 1 } else { panels.min(CHUNKS_PER_THREAD * self.pool.threads()) };
+        self.pool.run(chunks, &|chunk| {
+            let panels = panels * chunk / chunks..panels * (chunk + 1) / chunks;
+            // SAFETY: the caller's promise, for columns of which each chunk has its own.
+            unsafe { self.gemm(product, input, panels) };
+        });
+    }
+
+    /// Computes a product on this thread.
+    ///
+    /// # Safety
+    /// As for [`multiply`](Self::multiply).
+    pub(super) unsafe fn multiply_here(&self, product: &Product<'_>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (input, _normed) = self.operand(product);
+            self.gemm(product, input, 0..product.weights.panels());
+        }
+    }
+
+    /// A product's input in the lanes of its weights, and the memory that holds it.
+    ///
+    /// # Safety
+    /// `input` has the product's rows.
+    unsafe fn operand(&self, product: &Product<'_>) -> (Operand, Option<Lent>) {
+        let Some(norm) = product.norm else {
+            return (Operand::floats(product.input), None);
+        };
+        let columns = product.weights.inputs;
+        let mut normed = self.arena.lend(product.rows * columns);
+        let target = Target::new(&mut normed, columns);
+        // SAFETY: the caller's promise; the target was made for these rows.
+        unsafe { (self.kernels.norm)(product.input, product.rows, norm, target) };
+        (Operand::floats(target.as_view()), Some(normed))
+    }
+
+    /// Multiplies with some panels.
+    ///
+    /// # Safety
+    /// As for [`multiply`](Self::multiply), for the panels' columns.
+    unsafe fn gemm(&self, product: &Product<'_>, input: Operand, panels: Range<usize>) {
+        let job = Gemm {
+            rows: product.rows,
+            input,
+            weights: product.weights,
+            panels,
+            output: product.output,
+            has_gelu: product.has_gelu,
+            add: product.add,
+        };
+        // SAFETY: the kernels are of this machine; sizes are the caller's promise.
+        unsafe { self.kernels.gemm(product.weights.format)(&job) };
+    }
+}

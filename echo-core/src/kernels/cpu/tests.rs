@@ -1,0 +1,475 @@
+//! Every kernel of every instruction set this machine has, against plain loops in f64.
+
+use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, PackedHead};
+use super::buffer::{Aligned, Buffer, Target, View};
+use super::gemm::{Gemm, MAX_WIDTH, Operand};
+use super::isa::Norm;
+use super::layout::{Format, Packed};
+use super::product::Product;
+use super::*;
+use crate::kernels::tests::{reference, verbs_agree};
+use crate::kernels::{Backend, CollectedAttention, FRAMES, Row};
+use crate::models::weights::Tensor;
+
+/// Pseudo-random values in [-1, 1), the same for the same seed.
+fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Root of the mean squared difference over the root of the mean square.
+fn relative_rms(found: &[f32], wanted: &[f64]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    let pairs = || found.iter().map(|&f| f64::from(f)).zip(wanted);
+    let difference = pairs().map(|(f, w)| (f - w).powi(2)).sum::<f64>();
+    let size = wanted.iter().map(|w| w * w).sum::<f64>();
+    if difference == 0.0 { 0.0 } else { (difference / size).sqrt() }
+}
+
+/// f32 sums of a few thousand products, or approximations to 1e-7, stay below this.
+const F32_TOLERANCE: f64 = 1e-5;
+
+#[track_caller]
+fn assert_close(found: &[f32], wanted: &[f64], what: &str) {
+    let error = relative_rms(found, wanted);
+    assert!(error < F32_TOLERANCE, "{what}: relative error {error:e}");
+}
+
+fn backends() -> Vec<Cpu> {
+    let all = Kernels::available();
+    all.into_iter().flat_map(|k| [1, 3].map(|threads| Cpu::with_kernels(k, threads))).collect()
+}
+
+/// erf by its series, whose terms stay small enough in f64 for arguments below 5.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 5.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum, mut n) = (x, x, 0.0);
+    while term.abs() > 1e-18 {
+        n += 1.0;
+        term *= -x * x / n;
+        sum += term / (2.0 * n + 1.0);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+fn gelu(x: f64) -> f64 {
+    x / 2.0 * (1.0 + erf(x / std::f64::consts::SQRT_2))
+}
+
+/// `input * weights^T + bias`, weights `(outputs, inputs)`.
+fn linear(input: &[f32], weights: &[f32], bias: &[f32], inputs: usize) -> Vec<f64> {
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+    };
+    let rows = input.chunks_exact(inputs);
+    rows.flat_map(|row| {
+        let outputs = weights.chunks_exact(inputs).zip(bias);
+        outputs.map(|(weights, &bias)| dot(row, weights) + f64::from(bias)).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+fn halved(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|&value| half::f16::from_f32(value).to_f32()).collect()
+}
+
+fn packed(cpu: &Cpu, format: Format, weights: &[f32], bias: &[f32], inputs: usize) -> Packed {
+    let row = |output: usize, values: &mut [f32]| {
+        values.copy_from_slice(&weights[output * inputs..(output + 1) * inputs]);
+    };
+    let sizes = [bias.len(), inputs];
+    Packed::new(&cpu.pool, (format, cpu.kernels.width), sizes, bias, &row)
+}
+
+#[test]
+fn the_cpu_agrees_with_candle() {
+    for cpu in backends() {
+        verbs_agree(&reference(), &cpu, F32_TOLERANCE as f32);
+    }
+}
+
+#[test]
+fn products_are_right_for_every_size_and_format() {
+    // (rows, inputs, outputs): tails of tiles, of panels and of pieces, and one of each.
+    let sizes = [(1, 1, 1), (2, 7, 3), (5, 64, 64), (6, 33, 65), (7, 1500, 17), (61, 96, 130)];
+    let more = [(3, 2049, 5), (13, 1024, 64), (4, 31, 200)];
+    for cpu in backends() {
+        for (rows, inputs, outputs) in sizes.into_iter().chain(more) {
+            for format in [Format::F32, Format::F16] {
+                let weights = halved(&noise(outputs * inputs, 2));
+                let (input, bias) = (noise(rows * inputs, 1), noise(outputs, 3));
+                let weights_packed = packed(&cpu, format, &weights, &bias, inputs);
+                let plain = linear(&input, &weights, &bias, inputs);
+                let what = format!("{} {format:?} {rows}x{inputs}x{outputs}", cpu.kernels.name);
+                // A margin on all sides shows what is written beyond the result.
+                let stride = outputs + 2;
+                for (has_gelu, adds) in [(false, false), (true, false), (true, true)] {
+                    let mut output = vec![7.0; (rows + 1) * stride];
+                    let target = Target::new(&mut output, stride);
+                    let job = Gemm {
+                        rows,
+                        input: Operand::floats(View::new(&input, inputs)),
+                        weights: &weights_packed,
+                        panels: 0..weights_packed.panels(),
+                        output: target,
+                        has_gelu,
+                        add: adds.then(|| target.as_view()),
+                    };
+                    // SAFETY: the buffers were made for these sizes and the machine has the kernels.
+                    unsafe { cpu.kernels.gemm(format)(&job) };
+                    let wanted = plain.iter().map(|&value| {
+                        let value = if has_gelu { gelu(value) } else { value };
+                        if adds { value + 7.0 } else { value }
+                    });
+                    let wanted = wanted.collect::<Vec<_>>();
+                    let (lines, margin) = output.split_at(rows * stride);
+                    let found = lines.chunks_exact(stride).flat_map(|line| &line[..outputs]);
+                    assert_close(&found.copied().collect::<Vec<_>>(), &wanted, &what);
+                    let between = lines.chunks_exact(stride).flat_map(|line| &line[outputs..]);
+                    assert!(between.chain(margin).all(|&v| v == 7.0), "{what} writes beyond");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gelu_and_softmax_hold_over_the_whole_range() {
+    for cpu in backends() {
+        // A layer of one input and weight one is GELU alone.
+        let input = (-1200..=1200).map(|i| i as f32 / 100.0).collect::<Vec<_>>();
+        let weights = packed(&cpu, Format::F32, &[1.0], &[0.0], 1);
+        let mut output = vec![0.0; input.len()];
+        let view = View::new(&input, 1);
+        let product = Product {
+            has_gelu: true,
+            ..Product::new(input.len(), view, &weights, Target::new(&mut output, 1))
+        };
+        // SAFETY: the buffers were made for these sizes.
+        unsafe { cpu.multiply(&product) };
+        for (&x, &y) in input.iter().zip(&output) {
+            let error = (f64::from(y) - gelu(f64::from(x))).abs();
+            assert!(
+                error <= 4e-7 * f64::from(x.abs()).max(1.0),
+                "{} gelu({x}) = {y}",
+                cpu.kernels.name
+            );
+        }
+    }
+}
+
+#[test]
+fn layer_norm_is_right_for_every_width_and_far_from_zero() {
+    for cpu in backends() {
+        for len in [1, 3, 8, 16, 31, 64, 100, 512] {
+            for offset in [0.0, 100.0] {
+                let x = noise(2 * len, 4).iter().map(|x| x + offset).collect::<Vec<_>>();
+                let (weight, bias) = (noise(len, 5), noise(len, 6));
+                let wanted = x.chunks_exact(len).flat_map(|row| {
+                    let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / len as f64;
+                    let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>();
+                    let deviation = (variance / len as f64 + 1e-5).sqrt();
+                    let normed = row.iter().map(move |&x| (f64::from(x) - mean) / deviation);
+                    let scaled = normed.zip(&weight).map(|(x, &w)| x * f64::from(w));
+                    scaled.zip(&bias).map(|(x, &b)| x + f64::from(b)).collect::<Vec<_>>()
+                });
+                let wanted = wanted.collect::<Vec<_>>();
+                let norm =
+                    Norm { weight: Aligned::padded(&weight, 1), bias: Aligned::padded(&bias, 1) };
+                let mut out = vec![0.0; 2 * len];
+                // SAFETY: the buffers were made for two rows of `len`.
+                unsafe {
+                    let (x, out) = (View::new(&x, len), Target::new(&mut out, len));
+                    (cpu.kernels.norm)(x, 2, &norm, out);
+                }
+                // An offset of 100 costs two digits of the input itself.
+                let error = relative_rms(&out, &wanted);
+                assert!(error < 1e-5 * (1.0 + f64::from(offset)), "{len} + {offset}: {error:e}");
+            }
+        }
+    }
+}
+
+/// Attention of one query, in f64; also the probabilities.
+fn attention(query: &[f32], keys: &[&[f32]], values: &[&[f32]]) -> (Vec<f64>, Vec<f64>) {
+    let scale = (query.len() as f64).powf(-0.5);
+    let dot = |key: &&[f32]| {
+        scale * query.iter().zip(*key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>()
+    };
+    let scores = keys.iter().map(dot).collect::<Vec<_>>();
+    let largest = scores.iter().copied().fold(f64::MIN, f64::max);
+    let weights = scores.iter().map(|score| (score - largest).exp()).collect::<Vec<_>>();
+    let sum = weights.iter().sum::<f64>();
+    let shares = weights.iter().map(|weight| weight / sum).collect::<Vec<_>>();
+    let column = |c: usize| shares.iter().zip(values).map(|(s, v)| s * f64::from(v[c])).sum();
+    ((0..query.len()).map(column).collect(), shares)
+}
+
+#[test]
+fn a_block_of_queries_attends_to_any_number_of_frames() {
+    for cpu in backends() {
+        for (queries, frames, d_head, heads) in
+            [(1, 1, 16, 1), (12, 70, 64, 2), (5, 64, 32, 3), (7, 1500, 64, 1), (3, 9, 80, 2)]
+        {
+            let d_model = heads * d_head;
+            // Large enough for softmax to be far from even.
+            let kv = noise(frames * 2 * d_model, 8).iter().map(|v| v * 3.0).collect::<Vec<_>>();
+            let q = noise(queries * d_model, 9);
+            let all = cpu.pack_heads(&kv, 2 * d_model, d_model, heads);
+            let (mut out, mut shares) = (vec![0.0; q.len()], vec![0.0; queries * frames]);
+            let words = PackedHead::scratch_words(frames, d_head, cpu.kernels.width);
+            let mut scratch = cpu.arena.lend(words);
+            let rows = (0..queries).collect::<Vec<_>>();
+            for head in 0..heads {
+                let block = AttendBlock {
+                    queries: View::new(&q, d_model).at(0, head * d_head),
+                    rows: &rows,
+                    scale: (d_head as f32).powf(-0.5),
+                    head: all.head(head),
+                    output: Target::new(&mut out, d_model).at(0, head * d_head),
+                    scratch: scratch.as_mut_ptr(),
+                    probabilities: Some(Target::new(&mut shares, frames)),
+                };
+                assert!(rows.len() <= BLOCK_QUERIES);
+                // SAFETY: the buffers were made for these sizes and the machine has the kernels.
+                unsafe { (cpu.kernels.attend)(&block) };
+                let column = head * d_head;
+                let part = |row: usize, column: usize| &kv[row * 2 * d_model + column..][..d_head];
+                let keys = (0..frames).map(|frame| part(frame, column)).collect::<Vec<_>>();
+                let values =
+                    (0..frames).map(|frame| part(frame, d_model + column)).collect::<Vec<_>>();
+                for query in 0..queries {
+                    let at = query * d_model + column;
+                    let (wanted, wanted_shares) = attention(&q[at..at + d_head], &keys, &values);
+                    let what = format!("{} {frames} frames of {d_head}", cpu.kernels.name);
+                    assert_close(&out[at..at + d_head], &wanted, &what);
+                    let found = &shares[query * frames..(query + 1) * frames];
+                    assert_close(found, &wanted_shares, &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_query_attends_to_keys_that_lie_anywhere() {
+    for cpu in backends() {
+        for (len, d_head) in [(1, 64), (2, 16), (17, 64), (100, 24), (33, 5)] {
+            let slots = noise(len * 2 * d_head, 10).iter().map(|v| v * 3.0).collect::<Vec<_>>();
+            let query = noise(d_head, 11);
+            let slot = |i: usize| &slots[i * 2 * d_head..(i + 1) * 2 * d_head];
+            // Backwards, as no contiguous read would find them.
+            let past = (0..len).rev().map(|i| View::new(slot(i), 0)).collect::<Vec<_>>();
+            let mut scratch = vec![0.0; len.next_multiple_of(MAX_WIDTH)];
+            let mut out = vec![0.0; d_head];
+            let job = AttendPast {
+                query: query.as_ptr(),
+                past: &past,
+                columns: [0, d_head],
+                d_head,
+                scale: (d_head as f32).powf(-0.5),
+                scratch: scratch.as_mut_ptr(),
+                output: out.as_mut_ptr(),
+            };
+            // SAFETY: the buffers were made for these sizes and the machine has the kernels.
+            unsafe { (cpu.kernels.attend_past)(&job) };
+            let keys = (0..len).map(|i| &slot(i)[..d_head]).collect::<Vec<_>>();
+            let values = (0..len).map(|i| &slot(i)[d_head..]).collect::<Vec<_>>();
+            let (wanted, _) = attention(&query, &keys, &values);
+            assert_close(&out, &wanted, &format!("{} {len} of {d_head}", cpu.kernels.name));
+        }
+    }
+}
+
+fn buffer(cpu: &Cpu, rows: usize, columns: usize, values: &[f32]) -> Buffer {
+    let mut buffer = Buffer::new(&cpu.arena, rows, columns);
+    buffer.data.copy_from_slice(values);
+    buffer
+}
+
+fn layer(cpu: &Cpu, outputs: usize, inputs: usize, seed: u64) -> Packed {
+    let weights = Tensor::from_f32(&[outputs, inputs], &noise(outputs * inputs, seed));
+    let bias = Tensor::from_f32(&[outputs], &noise(outputs, seed + 1));
+    cpu.linear(&[(weights, Some(bias))]).unwrap()
+}
+
+fn to_f64(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&value| value.into()).collect()
+}
+
+#[test]
+fn verbs_give_the_same_for_many_rows_as_row_by_row() {
+    let d_model = 48;
+    for cpu in backends() {
+        let ones = Tensor::from_f32(&[d_model], &noise(d_model, 20));
+        let norm = cpu.norm(ones.clone(), ones).unwrap();
+        let (up, down) = (layer(&cpu, 100, d_model, 21), layer(&cpu, d_model, 100, 23));
+        let values = noise(200 * d_model, 25);
+        let run = |values: &[f32]| {
+            let rows = values.len() / d_model;
+            let mut x = buffer(&cpu, rows, d_model, values);
+            let wide = cpu.norm_linear(&x, &norm, &up).unwrap();
+            cpu.linear_add(&wide, &down, &mut x).unwrap();
+            cpu.mlp(&mut x, &norm, &up, &down).unwrap();
+            cpu.to_host(&cpu.run_norm(&x, &norm).unwrap()).unwrap()
+        };
+        let together = run(&values);
+        let alone = values.chunks_exact(d_model).flat_map(run).collect::<Vec<_>>();
+        assert_close(&together, &to_f64(&alone), cpu.kernels.name);
+    }
+}
+
+#[test]
+fn the_stem_is_two_convolutions_with_gelu_and_positions() {
+    let (n_mels, d_model) = (5, 12);
+    let mel = noise(n_mels * 2 * FRAMES, 30);
+    let (w1, b1) = (noise(d_model * n_mels * 3, 31), noise(d_model, 32));
+    let (w2, b2) = (noise(d_model * d_model * 3, 33), noise(d_model, 34));
+    let positions = noise(FRAMES * d_model, 35);
+    // (frames, channels) in and out.
+    let convolve = |x: &[f64], w: &[f32], b: &[f32], channels: usize, stride: usize| {
+        let frames = x.len() / channels;
+        let mut out = Vec::new();
+        for frame in (0..frames).step_by(stride) {
+            for (output, &b) in b.iter().enumerate() {
+                let mut sum = f64::from(b);
+                for tap in 0..3 {
+                    let Some(at) = (frame + tap).checked_sub(1).filter(|&at| at < frames) else {
+                        continue;
+                    };
+                    for channel in 0..channels {
+                        let w = w[(output * channels + channel) * 3 + tap];
+                        sum += f64::from(w) * x[at * channels + channel];
+                    }
+                }
+                out.push(gelu(sum));
+            }
+        }
+        out
+    };
+    let frames = (0..2 * FRAMES).flat_map(|frame| (0..n_mels).map(move |band| (frame, band)));
+    let x =
+        frames.map(|(frame, band)| f64::from(mel[band * 2 * FRAMES + frame])).collect::<Vec<_>>();
+    let x = convolve(&convolve(&x, &w1, &b1, n_mels, 1), &w2, &b2, d_model, 2);
+    let wanted = x.iter().zip(&positions).map(|(x, &p)| x + f64::from(p)).collect::<Vec<_>>();
+    for cpu in backends() {
+        let stem = cpu
+            .stem(
+                (
+                    Tensor::from_f32(&[d_model, n_mels, 3], &w1),
+                    Some(Tensor::from_f32(&[d_model], &b1)),
+                ),
+                (
+                    Tensor::from_f32(&[d_model, d_model, 3], &w2),
+                    Some(Tensor::from_f32(&[d_model], &b2)),
+                ),
+                Tensor::from_f32(&[FRAMES, d_model], &positions),
+            )
+            .unwrap();
+        let out = cpu.run_stem(&stem, &[&mel, &mel]).unwrap();
+        assert_eq!((out.rows, out.columns), (2 * FRAMES, d_model));
+        let (first, second) = out.data.split_at(FRAMES * d_model);
+        assert_close(first, &wanted, cpu.kernels.name);
+        assert_eq!(first, second);
+    }
+}
+
+#[test]
+fn windows_of_a_batch_do_not_see_each_other() {
+    let (heads, d_model) = (3, 96);
+    for cpu in backends() {
+        let qkv = noise(2 * FRAMES * 3 * d_model, 40);
+        let half = qkv.len() / 2;
+        let both = cpu.attend(&buffer(&cpu, 2 * FRAMES, 3 * d_model, &qkv), 2, heads).unwrap();
+        let second = buffer(&cpu, FRAMES, 3 * d_model, &qkv[half..]);
+        let second = cpu.attend(&second, 1, heads).unwrap();
+        assert_eq!(both.data[FRAMES * d_model..], *second.data);
+    }
+}
+
+#[test]
+fn a_decoder_fed_token_by_token_or_at_once_attends_alike() {
+    let (heads, d_model, tokens) = (2, 64, 40);
+    for cpu in backends() {
+        let qkv = noise(tokens * 3 * d_model, 50);
+        let mut past = cpu.past(2, heads, d_model, 1, tokens).unwrap();
+        let row = |past: usize, n: usize| [Row { window: 0, tokens: 0..n, past }];
+        for layer in 0..2 {
+            let all = buffer(&cpu, tokens, 3 * d_model, &qkv);
+            let at_once = cpu.attend_past(&all, &mut past, layer, &row(0, tokens)).unwrap();
+            let mut other = cpu.past(2, heads, d_model, 1, tokens).unwrap();
+            for (token, values) in qkv.chunks_exact(3 * d_model).enumerate() {
+                let x = buffer(&cpu, 1, 3 * d_model, values);
+                let out = cpu.attend_past(&x, &mut other, layer, &row(token, 1)).unwrap();
+                assert_eq!(*out.data, at_once.data[token * d_model..(token + 1) * d_model]);
+            }
+        }
+    }
+}
+
+#[test]
+fn cross_attention_collects_probabilities_and_shares_windows() {
+    let (heads, d_model) = (2, 32);
+    for cpu in backends() {
+        let encoded = buffer(&cpu, 2 * FRAMES, d_model, &noise(2 * FRAMES * d_model, 60));
+        let kv = layer(&cpu, 2 * d_model, d_model, 61);
+        let cross = cpu.cross(&encoded, &kv, 2, heads).unwrap();
+        let q = noise(16 * d_model, 63);
+        let rows = [
+            Row { window: 1, tokens: 0..2, past: 0 },
+            Row { window: 0, tokens: 2..3, past: 0 },
+            Row { window: 1, tokens: 3..16, past: 0 },
+        ];
+        let mut collect = CollectedAttention { heads: vec![1], weights: Vec::new() };
+        let together = buffer(&cpu, 16, d_model, &q);
+        let out = cpu.attend_cross(&together, &cross, &rows, Some(&mut collect)).unwrap();
+        assert_eq!(collect.weights.len(), 16 * FRAMES);
+        for (token, values) in q.chunks_exact(d_model).enumerate() {
+            let total = collect.weights[token * FRAMES..(token + 1) * FRAMES].iter().sum::<f32>();
+            assert!((total - 1.0).abs() < 1e-4, "probabilities add up to {total}");
+            let window = usize::from(token != 2);
+            let row = [Row { window, tokens: 0..1, past: 0 }];
+            let x = buffer(&cpu, 1, d_model, values);
+            let alone = cpu.attend_cross(&x, &cross, &row, None).unwrap();
+            let found = &out.data[token * d_model..(token + 1) * d_model];
+            assert_close(found, &to_f64(&alone.data), cpu.kernels.name);
+        }
+    }
+}
+
+#[test]
+fn embeddings_and_logits_share_a_table_of_odd_size() {
+    let (vocab, d_model) = (133, 24);
+    for cpu in backends() {
+        let table = noise(vocab * d_model, 70);
+        let places = noise(8 * d_model, 71);
+        let embedding = cpu
+            .embedding(
+                Tensor::from_f32(&[vocab, d_model], &table),
+                Tensor::from_f32(&[8, d_model], &places),
+            )
+            .unwrap();
+        let x = cpu.embed(&embedding, &[132, 0], &[7, 1]).unwrap();
+        let wanted = table[132 * d_model..].iter().zip(&places[7 * d_model..]).map(|(t, p)| t + p);
+        assert_eq!(x.data[..d_model], wanted.collect::<Vec<_>>());
+        assert!(cpu.embed(&embedding, &[133], &[0]).is_err());
+        assert!(cpu.embed(&embedding, &[0], &[8]).is_err());
+        let norm = Norm {
+            weight: Aligned::padded(&vec![1.0; d_model], 1),
+            bias: Aligned::padded(&vec![0.0; d_model], 1),
+        };
+        let normed = cpu.run_norm(&x, &norm).unwrap();
+        let wanted = linear(&normed.data[d_model..], &table, &vec![0.0; vocab], d_model);
+        let found = cpu.logits(&x, &[1], &norm, &embedding).unwrap();
+        assert_close(&found, &wanted, cpu.kernels.name);
+    }
+}
