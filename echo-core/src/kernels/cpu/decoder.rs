@@ -39,7 +39,7 @@ impl Cpu {
         heads: usize,
     ) -> Cross {
         let d_model = kv.outputs / 2;
-        let frames = encoded.rows / batch;
+        let frames = FRAMES;
         let mut both = self.arena.lend(frames * 2 * d_model);
         let windows = (0..batch)
             .map(|window| {
@@ -140,20 +140,17 @@ impl Cpu {
         let mut out = Buffer::new(&self.arena, q.rows, d_model);
         let output = Target::new(&mut out.data, d_model);
         let blocks = query_blocks(rows, cross.windows.len())?;
-        let mut collected_heads = Vec::new();
-        let mut collected = Target { data: std::ptr::null_mut(), stride: FRAMES };
-        if let Some(collect) = collect {
-            collect.weights.clear();
-            collect.weights.resize(collect.heads.len() * q.rows * FRAMES, 0.0);
-            collected = Target::new(&mut collect.weights, FRAMES);
-            collected_heads.clone_from(&collect.heads);
-        }
+        let mut nothing = CollectedAttention::default();
+        let collect = collect.unwrap_or(&mut nothing);
+        collect.weights.clear();
+        collect.weights.resize(collect.heads.len() * q.rows * FRAMES, 0.0);
+        let collected = Target::new(&mut collect.weights, FRAMES);
         self.pool.run(blocks.len() * heads, &|item| {
             let ((window, tokens), head) = (&blocks[item / heads], item % heads);
             let keys_values = &cross.windows[*window];
             let words = PackedHead::scratch_words(keys_values.frames, d_head, width);
             let mut scratch = self.arena.lend(words);
-            let wanted = collected_heads.iter().position(|&wanted| wanted == head);
+            let wanted = collect.heads.iter().position(|&wanted| wanted == head);
             let block = AttendBlock {
                 queries: View::new(&q.data, d_model).at(0, head * d_head),
                 rows: tokens,
@@ -167,6 +164,14 @@ impl Cpu {
             // item writes its own columns of its own rows.
             unsafe { (self.kernels.attend)(&block) };
         });
+        // A head may be asked for twice.
+        for (index, head) in collect.heads.iter().enumerate() {
+            let first = collect.heads.iter().position(|other| other == head).unwrap_or(index);
+            let len = q.rows * FRAMES;
+            if first < index {
+                collect.weights.copy_within(first * len..(first + 1) * len, index * len);
+            }
+        }
         Ok(out)
     }
 

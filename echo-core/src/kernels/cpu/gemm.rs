@@ -154,10 +154,10 @@ unsafe fn tile<L: Lane, const R: usize, const N: usize, const U: usize>(
     let step_bytes = N * len * L::WEIGHT_BYTES;
     let mut tile = [[[L::zero(); N]; R]; U];
     if piece.goes_on {
-        for r in 0..R {
-            for v in 0..N {
+        for (r, row) in tile[0].iter_mut().enumerate() {
+            for (v, sum) in row.iter_mut().enumerate() {
                 let at = sums.wrapping_add(r * piece.sums_stride + v * len);
-                tile[0][r][v] = at.cast::<L::Sum>().read_unaligned();
+                *sum = at.cast::<L::Sum>().read_unaligned();
             }
         }
     }
@@ -198,8 +198,8 @@ unsafe fn step<L: Lane, const R: usize, const N: usize>(
     let vector_bytes = <L::Vector as Vector>::LEN * L::WEIGHT_BYTES;
     // No closure here: it would be a function of its own, without the instruction set.
     let mut columns = [L::weights(weights); N];
-    for v in 1..N {
-        columns[v] = L::weights(weights.wrapping_add(v * vector_bytes));
+    for (v, column) in columns.iter_mut().enumerate() {
+        *column = L::weights(weights.wrapping_add(v * vector_bytes));
     }
     for (r, sums) in sums.iter_mut().enumerate() {
         let activation = L::spread(input.wrapping_add(r * stride_bytes));

@@ -167,7 +167,8 @@ mod tests {
         let pool = Pool::new(2);
         for format in [Format::F32, Format::F16] {
             for (width, outputs, inputs) in [(64, 130, 7), (16, 1, 1), (8, 17, 33), (64, 64, 64)] {
-                let weight = |output: usize, input: usize| ((output * 64 + input) % 2048) as f32 / 16.0;
+                let weight =
+                    |output: usize, input: usize| ((output * 64 + input) % 2048) as f32 / 16.0;
                 let row = |output: usize, values: &mut [f32]| {
                     for (input, value) in values.iter_mut().enumerate() {
                         *value = weight(output, input);

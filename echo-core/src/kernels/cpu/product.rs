@@ -59,6 +59,9 @@ impl Cpu {
 
     /// Calls `work` with blocks of rows, all threads together.
     pub(super) fn by_rows(&self, rows: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
+        if rows == 0 {
+            return;
+        }
         // Whole tiles, and as many blocks for each thread as for the others.
         let blocks = rows.div_ceil(BLOCK_ROWS).next_multiple_of(2 * self.pool.threads());
         let block_rows = rows.div_ceil(blocks).next_multiple_of(TILE_ROWS).max(TILE_ROWS);

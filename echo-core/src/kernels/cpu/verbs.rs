@@ -155,9 +155,9 @@ impl Backend for Cpu {
 
     fn attend(&self, qkv: &Buffer, batch: usize, heads: usize) -> Result<Buffer> {
         let d_model = qkv.columns / 3;
-        let fits = batch > 0 && qkv.rows.is_multiple_of(batch) && qkv.columns == 3 * d_model;
+        let fits = qkv.rows.is_multiple_of(batch.max(1)) && qkv.columns == 3 * d_model;
         check(fits && heads > 0 && d_model.is_multiple_of(heads), "self-attention")?;
-        let frames = qkv.rows / batch;
+        let frames = qkv.rows / batch.max(1);
         let mut out = Buffer::new(&self.arena, qkv.rows, d_model);
         let output = Target::new(&mut out.data, d_model);
         for (window, qkv) in qkv.data.chunks_exact((frames * qkv.columns).max(1)).enumerate() {
@@ -188,7 +188,7 @@ impl Backend for Cpu {
     }
 
     fn cross(&self, encoded: &Buffer, kv: &Packed, batch: usize, heads: usize) -> Result<Cross> {
-        let fits = encoded.columns == kv.inputs && kv.outputs == 2 * kv.inputs && batch > 0;
+        let fits = encoded.columns == kv.inputs && kv.outputs == 2 * kv.inputs;
         let fits = fits && encoded.rows == batch * FRAMES && heads > 0;
         check(fits && kv.inputs.is_multiple_of(heads), "keys and values of windows")?;
         Ok(self.pack_cross(encoded, kv, batch, heads))

@@ -28,13 +28,37 @@ fn tiny_config(heads: usize) -> WhisperConfig {
     }
 }
 
-fn tiny(heads: usize) -> Whisper<Candle> {
+fn tiny<B: Backend>(backend: B, heads: usize) -> Whisper<B> {
     let weights = TestWeights::read(&data("tiny-random/model.safetensors"));
-    Whisper::load(candle(), tiny_config(heads), &weights).unwrap()
+    Whisper::load(backend, tiny_config(heads), &weights).unwrap()
 }
 
-fn candle() -> Candle {
-    Candle::new(select(Device::Cpu, ComputeType::F32).unwrap()).unwrap()
+/// One test for each backend from one body.
+macro_rules! on_each_backend {
+    ($($body:ident),* $(,)?) => {
+        mod candle {
+            $(#[test]
+            fn $body() {
+                super::$body(crate::kernels::tests::reference);
+            })*
+        }
+        mod cpu {
+            $(#[test]
+            fn $body() {
+                super::$body(|| crate::kernels::cpu::Cpu::new(2));
+            })*
+        }
+    };
+}
+
+on_each_backend! {
+    random_network_equals_the_reference,
+    hypotheses_do_not_disturb_each_other,
+    alignment_is_a_distribution_over_frames,
+    alignment_equals_the_reference,
+    impossible_steps_are_errors,
+    base_equals_the_reference,
+    base_hears_real_speech_as_the_reference_does,
 }
 
 /// Features of noise, by a congruential generator.
@@ -73,14 +97,13 @@ fn logits(network: &dyn Network, encoded: &Encoded, tokens: &[u32], steps: &[usi
     logits
 }
 
-#[test]
-fn random_network_equals_the_reference() {
+fn random_network_equals_the_reference<B: Backend>(backend: fn() -> B) {
     let reference = TestWeights::read(&data("tiny-random/reference.safetensors"));
     let mel = noise(NOISE_SEED);
     assert_eq!(mel.values[..8], reference.values("mel_head"));
     assert_eq!(mel.values[mel.values.len() - 8..], reference.values("mel_tail"));
     for heads in [1, 2] {
-        let network = tiny(heads);
+        let network = tiny(backend(), heads);
         let encoded = network.run_encoder(std::slice::from_ref(&mel), &CancelToken::new()).unwrap();
         let encoded = network.backend.to_host(&encoded).unwrap();
         let rows: Vec<f32> = encoded.chunks(64).step_by(50).flatten().copied().collect();
@@ -94,9 +117,8 @@ fn random_network_equals_the_reference() {
     }
 }
 
-#[test]
-fn hypotheses_do_not_disturb_each_other() {
-    let network = tiny(2);
+fn hypotheses_do_not_disturb_each_other<B: Backend>(backend: fn() -> B) {
+    let network = tiny(backend(), 2);
     let mels = [noise(NOISE_SEED), noise(7), noise(8)];
     let encoded = network.encode(&mels, &CancelToken::new()).unwrap();
     let alone: Vec<Encoded> = mels
@@ -125,9 +147,8 @@ fn hypotheses_do_not_disturb_each_other() {
     assert_close(&second[3], &expected(1, &[5, 6, 10]), TOLERANCE);
 }
 
-#[test]
-fn alignment_is_a_distribution_over_frames() {
-    let network = tiny(2);
+fn alignment_is_a_distribution_over_frames<B: Backend>(backend: fn() -> B) {
+    let network = tiny(backend(), 2);
     let encoded = network.encode(&[noise(NOISE_SEED)], &CancelToken::new()).unwrap();
     let mut session = network.session(&encoded, &[0, 0]).unwrap();
     let weights = session.alignment(1, &TOKENS).unwrap();
@@ -137,9 +158,8 @@ fn alignment_is_a_distribution_over_frames() {
     }
 }
 
-#[test]
-fn impossible_steps_are_errors() {
-    let network = tiny(1);
+fn impossible_steps_are_errors<B: Backend>(backend: fn() -> B) {
+    let network = tiny(backend(), 1);
     let encoded = network.encode(&[noise(1)], &CancelToken::new()).unwrap();
     assert!(network.session(&encoded, &[1]).is_err(), "no such window");
     let mut session = network.session(&encoded, &[0]).unwrap();
@@ -172,14 +192,13 @@ fn weights_that_do_not_fit_are_named() {
     assert!(load(tiny_config(1)).is_none());
 }
 
-#[test]
-fn alignment_equals_the_reference() {
+fn alignment_equals_the_reference<B: Backend>(backend: fn() -> B) {
     let reference = TestWeights::read(&data("tiny-random/attention.safetensors"));
     let weights = TestWeights::read(&data("tiny-random/model.safetensors"));
     // Heads in an order of their own, from both layers.
     let alignment_heads = vec![(1, 1), (0, 0), (1, 0)];
     let config = WhisperConfig { alignment_heads: alignment_heads.clone(), ..tiny_config(2) };
-    let network = super::load(config, &weights, Device::Cpu, ComputeType::F32).unwrap();
+    let network = Whisper::load(backend(), config, &weights).unwrap();
     let encoded = network.encode(&[noise(NOISE_SEED)], &CancelToken::new()).unwrap();
     let ours = network.session(&encoded, &[0]).unwrap().alignment(0, &TOKENS).unwrap();
     let matrix = TOKENS.len() * FRAMES;
@@ -191,7 +210,7 @@ fn alignment_equals_the_reference() {
 }
 
 /// The real network `base`, from the folder that `ECHO_TEST_MODELS` names.
-fn base() -> Option<Whisper<Candle>> {
+fn base<B: Backend>(backend: B) -> Option<Whisper<B>> {
     let Some(folder) = std::env::var_os("ECHO_TEST_MODELS") else {
         println!("skipped: set ECHO_TEST_MODELS to a folder with base/hf/model.safetensors");
         return None;
@@ -209,13 +228,12 @@ fn base() -> Option<Whisper<Candle>> {
         vocab: 51_865,
         alignment_heads: Vec::new(),
     };
-    Some(Whisper::load(candle(), config, &weights).unwrap())
+    Some(Whisper::load(backend, config, &weights).unwrap())
 }
 
-#[test]
-fn base_equals_the_reference() {
+fn base_equals_the_reference<B: Backend>(backend: fn() -> B) {
     const TOKENS: [u32; 7] = [50_258, 50_259, 50_359, 50_363, 400, 370, 11];
-    let Some(network) = base() else { return };
+    let Some(network) = base(backend()) else { return };
     let reference = TestWeights::read(&data("whisper_base.safetensors"));
     let mel = LogMel::new(80).window(&crate::features::mel::tests::signal(), 0, 500, None);
 
@@ -234,9 +252,8 @@ fn base_equals_the_reference() {
     assert_close(&alignment, &reference.values("alignment"), TOLERANCE);
 }
 
-#[test]
-fn base_hears_real_speech_as_the_reference_does() {
-    let Some(network) = base() else { return };
+fn base_hears_real_speech_as_the_reference_does<B: Backend>(backend: fn() -> B) {
+    let Some(network) = base(backend()) else { return };
     let Some(folder) = std::env::var_os("ECHO_TEST_AUDIO") else {
         println!("skipped: set ECHO_TEST_AUDIO to a folder with asr/english/jfk.flac");
         return;
