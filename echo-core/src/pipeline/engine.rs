@@ -55,7 +55,7 @@ impl Engine {
     pub(crate) fn load(model: &str, path: &Path, options: &EngineOptions) -> Result<Self> {
         let choice = select(options.device, options.compute_type)?;
         let checkpoint = models::open(path)?;
-        let recognizer = Recognizer::load(&checkpoint, choice.device, choice.compute)?;
+        let recognizer = Recognizer::load(&checkpoint, choice, options.threads)?;
         Ok(Self {
             recognizer,
             vad: Silero::new()?,

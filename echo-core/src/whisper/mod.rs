@@ -14,9 +14,9 @@ pub(crate) mod sequential;
 mod session;
 pub(crate) mod tokenizer;
 
-use crate::device::{ComputeType, Device};
 use crate::error::Result;
 use crate::features::mel::LogMel;
+use crate::kernels::select::Choice;
 use crate::models::Checkpoint;
 
 /// A loaded Whisper: network, vocabulary and features.
@@ -27,17 +27,17 @@ pub(crate) struct Recognizer {
 }
 
 impl Recognizer {
-    /// Packs a checkpoint for a device.
+    /// Packs a checkpoint for a device, with so many threads if that is the CPU.
     pub(crate) fn load(
         checkpoint: &Checkpoint,
-        device: Device,
-        compute_type: ComputeType,
+        choice: Choice,
+        threads: Option<usize>,
     ) -> Result<Self> {
         let config = checkpoint.config.clone();
         let texts = checkpoint.vocabulary()?.iter();
         let tokenizer = tokenizer::Tokenizer::new(&checkpoint.name, texts, &config)?;
         let log_mel = LogMel::new(config.n_mels);
-        let network = model::load(config, &*checkpoint.weights, device, compute_type)?;
+        let network = model::load(config, &*checkpoint.weights, choice, threads)?;
         Ok(Self { network, tokenizer, log_mel })
     }
 }

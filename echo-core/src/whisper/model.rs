@@ -13,40 +13,32 @@ use super::config::WhisperConfig;
 use super::loader::Loader;
 use super::network::{Encoded, Network, Session};
 use super::session::Decoding;
-use crate::device::{ComputeType, Device};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::features::mel::Mel;
 use crate::kernels::candle::Candle;
 use crate::kernels::cpu::Cpu;
-use crate::kernels::select::{Choice, select};
+use crate::kernels::select::Choice;
 use crate::kernels::{Backend, FRAMES};
 use crate::models::weights::Weights;
 use crate::progress::CancelToken;
 
-/// Loads a network onto a device: the way for everybody who does not care which backend it is.
+/// Loads a network onto the device chosen, with so many threads if it is the CPU; `None` means as many
+/// as there are processors.
 ///
 /// # Errors
-/// [`Error::Model`] for weights that do not fit the configuration, [`Error::Device`] and
-/// [`Error::Option`] for a device or number format that is not to be had.
+/// [`Error::Model`] for weights that do not fit the configuration, [`Error::Device`] for a device
+/// that cannot be opened.
 pub(crate) fn load(
     config: WhisperConfig,
     weights: &dyn Weights,
-    device: Device,
-    compute: ComputeType,
-) -> Result<Box<dyn Network>> {
-    load_on(config, weights, select(device, compute)?, 0)
-}
-
-/// Loads a network onto a device that was chosen, with a number of threads if it is the CPU; zero
-/// means as many as there are processors.
-pub(crate) fn load_on(
-    config: WhisperConfig,
-    weights: &dyn Weights,
     choice: Choice,
-    threads: usize,
+    threads: Option<usize>,
 ) -> Result<Box<dyn Network>> {
     Ok(match choice.device {
-        Device::Cpu => Box::new(Whisper::load(Cpu::new(threads), config, weights)?),
+        Device::Cpu => {
+            Box::new(Whisper::load(Cpu::new(threads.unwrap_or_default()), config, weights)?)
+        }
         _ => Box::new(Whisper::load(Candle::new(choice)?, config, weights)?),
     })
 }

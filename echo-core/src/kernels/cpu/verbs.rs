@@ -194,6 +194,16 @@ impl Backend for Cpu {
         Ok(self.pack_cross(encoded, kv, batch, heads))
     }
 
+    fn append_cross(&self, cross: &mut Cross, mut more: Cross) -> Result<()> {
+        cross.windows.append(&mut more.windows);
+        Ok(())
+    }
+
+    /// One window keeps every core busy.
+    fn encoder_batch(&self) -> usize {
+        1
+    }
+
     fn embed(&self, embedding: &Embedding, tokens: &[u32], positions: &[u32]) -> Result<Buffer> {
         check(tokens.len() == positions.len(), "tokens and positions")?;
         self.embed_rows(embedding, tokens, positions)
