@@ -8,6 +8,7 @@ use super::prompt::Prompts;
 use super::*;
 use crate::audio::Audio;
 use crate::features::mel::{HOP_SAMPLES, LogMel};
+use crate::kernels::select::Choice;
 use crate::models;
 use crate::whisper::model;
 use crate::{ComputeType, Device, Language, Task};
@@ -88,7 +89,8 @@ fn agrees_with_faster_whisper(name: &str) {
     let texts = checkpoint.vocabulary().unwrap().iter();
     let tokenizer = Tokenizer::new("base", texts, &config).unwrap();
     let n_mels = config.n_mels;
-    let network = model::load(config, &*checkpoint.weights, Device::Cpu, ComputeType::F32).unwrap();
+    let choice = Choice { device: Device::Cpu, compute: ComputeType::F32 };
+    let network = model::load(config, &*checkpoint.weights, choice, None).unwrap();
 
     let clip = &golden().clips[name];
     let sound = Audio::load(audio.join(&clip.file)).unwrap();
