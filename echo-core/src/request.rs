@@ -186,7 +186,7 @@ impl Segments<'_> {
     /// # Errors
     /// The error that ended the work, if it was not yielded before.
     pub fn finish(mut self) -> Result<Transcript> {
-        while let Some(segment) = self.next() {
+        for segment in self.by_ref() {
             segment?;
         }
         self.outcome.take().unwrap_or(Err(Error::Cancelled))

@@ -130,6 +130,9 @@ impl Transcriber {
     }
 }
 
+/// Hears how far a download is.
+type OnDownload = Box<dyn FnMut(&Download) + Send>;
+
 /// Chooses what costs load time or memory.
 ///
 /// ```no_run
@@ -148,7 +151,7 @@ pub struct Builder {
     model: String,
     store: ModelStore,
     options: EngineOptions,
-    on_download: Option<Box<dyn FnMut(&Download) + Send>>,
+    on_download: Option<OnDownload>,
     cancel: CancelToken,
 }
 

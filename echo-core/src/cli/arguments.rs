@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Transcribe audio or video files.
-    Transcribe(TranscribeArguments),
+    Transcribe(Box<TranscribeArguments>),
     /// Tell which language is spoken in a file.
     DetectLanguage(DetectArguments),
     /// List, download, verify and remove models.
@@ -303,7 +303,7 @@ fn parse_channels(text: &str) -> Result<Channels, String> {
 mod tests {
     use super::*;
 
-    fn transcribe(arguments: &[&str]) -> Result<TranscribeArguments, clap::Error> {
+    fn transcribe(arguments: &[&str]) -> Result<Box<TranscribeArguments>, clap::Error> {
         let all = ["echo-asr", "transcribe"].iter().chain(arguments);
         match Arguments::try_parse_from(all)?.command {
             Command::Transcribe(arguments) => Ok(arguments),

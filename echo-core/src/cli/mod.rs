@@ -2,6 +2,7 @@
 //!
 //! Texts go to standard output, progress and logs to standard error. Exit codes: 0 all done, 1 some
 //! file failed, 2 wrong usage, 130 interrupted.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
 
 mod arguments;
 mod interrupt;

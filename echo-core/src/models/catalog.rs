@@ -82,14 +82,34 @@ pub(crate) fn find(name: &str) -> Option<&'static CatalogEntry> {
     CATALOG.iter().find(|entry| entry.name == name || entry.aliases.contains(&name))
 }
 
-/// The names that look most like one that is not known.
+/// The names that look most like one that is not known, the likeliest first.
 pub(crate) fn similar(name: &str) -> Vec<&'static str> {
-    let wanted = name.to_ascii_lowercase();
-    let is_similar = |entry: &&CatalogEntry| {
-        let stem = entry.name.split(['.', '-']).next().unwrap_or(entry.name);
-        wanted.contains(stem) || entry.name.contains(&wanted)
-    };
-    CATALOG.iter().filter(is_similar).map(|entry| entry.name).collect()
+    // A longer name is no slip of the finger, and would cost time.
+    let wanted: String = name.chars().take(24).collect::<String>().to_ascii_lowercase();
+    let mut near: Vec<(usize, &str)> = Vec::new();
+    for entry in &CATALOG {
+        let edits = edits(&wanted, entry.name);
+        if edits <= 2 || (wanted.len() >= 3 && entry.name.contains(&wanted)) {
+            near.push((edits, entry.name));
+        }
+    }
+    near.sort_unstable();
+    near.into_iter().map(|(_, name)| name).take(4).collect()
+}
+
+/// How many letters must be put in, taken out or changed to make `b` of `a` (Levenshtein).
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (index, letter) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, other) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(letter != other);
+            diagonal = row[column + 1];
+            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[b.len()]
 }
 
 const TINY_EN_PACKAGES: [Package; 1] = [Package {
@@ -352,8 +372,10 @@ mod tests {
 
     #[test]
     fn near_misses_are_suggested() {
-        assert_eq!(similar("large-v4").len(), 4);
-        assert!(similar("Base").contains(&"base.en"));
+        assert_eq!(similar("larg-v3")[0], "large-v3");
+        assert_eq!(similar("Base")[0], "base");
+        assert_eq!(similar("distil-large-v3.6")[0], "distil-large-v3.5");
+        assert!(similar("").is_empty() && similar("日本").is_empty());
         assert!(similar("gigantic").is_empty());
     }
 }

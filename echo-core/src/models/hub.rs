@@ -112,6 +112,7 @@ impl Hub {
         cancel: &CancelToken,
     ) -> Result<Listing, Failure> {
         let endpoint = &self.settings.endpoint;
+        let revision = revision.replace('/', "%2F"); // such as refs/pr/1
         let url = format!("{endpoint}/api/models/{repository}/revision/{revision}?blobs=true");
         let request = Request { url, token: self.settings.token.clone(), ..Request::default() };
         let mut attempt = 0;

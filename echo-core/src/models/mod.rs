@@ -42,7 +42,6 @@ pub use catalog::{CatalogEntry, ModelKind, catalog};
 pub use meter::Download;
 pub use store::{ModelStore, StoredModel};
 
-#[allow(unused_imports, reason = "until the transcriber opens models")]
 pub(crate) use checkpoint::{Checkpoint, open};
-#[allow(unused_imports, reason = "until the tokenizer is built from it")]
+#[cfg(test)]
 pub(crate) use vocabulary::Vocabulary;

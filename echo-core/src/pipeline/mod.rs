@@ -94,9 +94,7 @@ impl Engine {
         cancel: &CancelToken,
         progress: &mut dyn FnMut(f64) -> Result<()>,
     ) -> Result<Vec<Audio>> {
-        let mut audio_options = AudioOptions::default();
-        audio_options.channels = options.channels;
-        audio_options.track = options.track;
+        let audio_options = AudioOptions { channels: options.channels, track: options.track };
         Audio::load_with(source, &audio_options, &mut |fraction| {
             cancel.check()?;
             progress(fraction)

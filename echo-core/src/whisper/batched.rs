@@ -90,8 +90,8 @@ pub(crate) fn transcribe(
             }
         }
         let n_done = queue.iter().map(|work| work.chunk).min().unwrap_or(chunks.len());
-        for chunk in n_reported..n_done {
-            on_chunk(chunk, std::mem::take(&mut segments[chunk]))?;
+        for (chunk, done) in segments.iter_mut().enumerate().take(n_done).skip(n_reported) {
+            on_chunk(chunk, std::mem::take(done))?;
         }
         n_reported = n_reported.max(n_done);
     }

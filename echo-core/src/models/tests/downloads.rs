@@ -311,7 +311,7 @@ fn names_that_mean_nothing_are_explained() {
     let folder = Folder::new("names");
     let store = store(&folder, "http://127.0.0.1:1");
     for (name, expected) in [
-        ("larg-v3", "similar names are large-v1"),
+        ("larg-v3", "similar names are large-v3"),
         ("", "is no name of the catalogue"),
         ("../etc/passwd", "is no name of the catalogue"),
         ("owner/../name", "is no name of the catalogue"),
