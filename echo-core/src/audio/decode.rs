@@ -1,28 +1,25 @@
-//! One pass over a source: packets in, 16 kHz samples out, each placed in time.
+//! One pass over a source: packets in, 16 kHz samples out.
 //!
-//! Within a track samples are counted; the container's times decide where it starts, and whether
-//! something is missing in between. What lies before the start of the media is cut (encoder delay,
-//! Opus pre-skip), a late start and gaps become silence. Damaged packets are skipped and reported.
+//! Damaged packets are skipped and reported; the pass goes on as long as the container does.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::codecs::{Decoder, Frames, decoder_for};
 use super::containers::{self, Demuxer, Event, Fault, Packet, Track};
 use super::downmix::{Downmix, Mixed};
+use super::place::{Place, Times};
 use super::source::OpenedMedia;
 use super::{Audio, AudioOptions, SAMPLE_RATE_HZ};
 use crate::error::{Error, Result};
 use crate::options::Channels;
 
-/// Packets whose time differs less than this from what the samples add up to follow each other:
-/// Matroska rounds to milliseconds, and recorders in browsers stamp by a clock that wavers.
-const GAP_TOLERANCE_SECONDS: f64 = 0.1;
-
-/// Longer silence than this in all is not inserted: a damaged time must not fill the memory.
-const MAX_INSERTED_SECONDS: f64 = 3_600.0;
-
 /// Faults in a row after which the rest of a container counts as lost.
 const MAX_FAULTS: u32 = 64;
+
+/// Packets that are looked at to find where the media begins; tracks alternate more often.
+const LOOKAHEAD_PACKETS: usize = 64;
+const LOOKAHEAD_BYTES: usize = 8 << 20;
 
 /// Decodes a source as the options say.
 pub(super) fn load(
@@ -33,16 +30,14 @@ pub(super) fn load(
     let mut channels = options.channels;
     let mut notes = Vec::new();
     loop {
-        let mut pass = Pass::start(source, options.track, channels)?;
-        let outcome = pass.run(source, progress);
+        let pass = run_pass(source, options.track, channels, progress);
         if let Some(failure) = source.media.take_failure() {
             return Err(match &source.path {
                 Some(path) => Error::io(path, failure),
                 None => source.error("reading failed", Some(failure.into())),
             });
         }
-        outcome?;
-        let (mixed, warnings) = pass.finish(source)?;
+        let (mixed, warnings) = pass?;
         match mixed {
             Mixed::Samples(outputs) => {
                 notes.extend(warnings);
@@ -61,25 +56,36 @@ pub(super) fn load(
     }
 }
 
+fn run_pass(
+    source: &OpenedMedia,
+    track: Option<u16>,
+    channels: Channels,
+    progress: &mut dyn FnMut(f64) -> Result<()>,
+) -> Result<(Mixed, Vec<String>)> {
+    let mut pass = Pass::start(source, track, channels)?;
+    pass.run(progress)?;
+    pass.finish()
+}
+
 impl OpenedMedia {
     fn error(&self, reason: impl Into<String>, source: Option<crate::Cause>) -> Error {
         Error::Audio { origin: self.origin.clone(), reason: reason.into(), source }
     }
 
     fn refusal(&self, fault: Fault) -> Error {
-        self.error(
-            match fault {
-                Fault::Truncated => "it ends before its sound begins".to_owned(),
-                Fault::Damaged(what) => what,
-                Fault::Unsupported(what) => what,
-            },
-            None,
-        )
+        let reason = match fault {
+            Fault::Truncated => "it ends before its sound begins".to_owned(),
+            Fault::Damaged(what) | Fault::Unsupported(what) => what,
+        };
+        self.error(reason, None)
     }
 }
 
-struct Pass {
+struct Pass<'a> {
+    source: &'a OpenedMedia,
     demuxer: Box<dyn Demuxer>,
+    /// Events read ahead.
+    ahead: VecDeque<Result<Event, Fault>>,
     track: Track,
     decoder: Box<dyn Decoder>,
     downmix: Downmix,
@@ -97,59 +103,81 @@ struct Tally {
     first_loss: Option<String>,
     is_truncated: bool,
     container_fault: Option<String>,
+    missing_seconds: f64,
+    part_count: u32,
 }
 
-/// Where the next decoded sample belongs, in seconds on the media timeline.
-struct Place {
-    /// Start of the part of the source whose times count from 0.
-    epoch: f64,
-    /// End of what has been placed so far, within this part.
-    reached: Option<f64>,
-    /// The smallest time of any packet of this part: the media starts there.
-    origin: f64,
-    inserted: f64,
-}
-
-impl Pass {
-    fn start(source: &OpenedMedia, track: Option<u16>, channels: Channels) -> Result<Self> {
+impl<'a> Pass<'a> {
+    fn start(source: &'a OpenedMedia, track: Option<u16>, channels: Channels) -> Result<Self> {
         let opened = guarded(|| containers::open(&source.media, source.raw));
         let demuxer = opened.map_err(|fault| source.refusal(fault))?;
         let track = choose_track(demuxer.as_ref(), track, source)?;
-        let decoder =
-            guarded(|| decoder_for(&track.codec)).map_err(|fault| source.refusal(fault))?;
-        Ok(Self {
+        let decoder = guarded(|| decoder_for(&track.codec));
+        let decoder = decoder.map_err(|fault| source.refusal(fault))?;
+        let mut pass = Self {
+            source,
             demuxer,
+            ahead: VecDeque::new(),
             track,
             decoder,
             downmix: Downmix::new(channels),
             channels,
-            place: Place { epoch: 0.0, reached: None, origin: 0.0, inserted: 0.0 },
+            place: Place::default(),
             frames: Frames::default(),
             tally: Tally::default(),
-        })
+        };
+        pass.begin_part();
+        Ok(pass)
     }
 
-    fn run(
-        &mut self,
-        source: &OpenedMedia,
-        progress: &mut dyn FnMut(f64) -> Result<()>,
-    ) -> Result<()> {
-        let mut faults = 0;
+    /// Reads ahead to learn where the media begins: with the first packet of any track.
+    fn begin_part(&mut self) {
+        self.tally.part_count += 1;
+        let timing = self.track.timing.clone();
+        let mut origin = f64::INFINITY;
+        let (mut size_bytes, mut has_own_packet) = (0, false);
+        let mut is_enough = timing.is_absolute;
+        while !is_enough {
+            let event = guarded(|| self.demuxer.next_event());
+            is_enough = true;
+            if let Ok(Event::Packet(packet)) = &event {
+                let is_own = packet.track == self.track.id;
+                let pre_skip = if is_own { timing.pre_skip } else { 0.0 };
+                has_own_packet |= is_own;
+                size_bytes += packet.data.len();
+                let start = packet.start.filter(|start| start.is_finite());
+                origin = start.map_or(origin, |start| origin.min(start + pre_skip));
+                let is_far = self.ahead.len() >= LOOKAHEAD_PACKETS;
+                is_enough = (is_far && has_own_packet) || size_bytes > LOOKAHEAD_BYTES;
+            }
+            self.ahead.push_back(event);
+        }
+        // Before 0 lies what an encoder put in front, not media.
+        let origin = if origin.is_finite() { origin.max(0.0) } else { 0.0 };
+        self.place.begin(origin, timing.end, timing.gap_tolerance);
+    }
+
+    fn run(&mut self, progress: &mut dyn FnMut(f64) -> Result<()>) -> Result<()> {
+        let mut fault_count = 0;
         loop {
-            progress(source.media.fraction_read().min(0.999))?;
-            match guarded(|| self.demuxer.next_event()) {
+            progress(self.source.media.fraction_read().min(0.999))?;
+            let event = match self.ahead.pop_front() {
+                Some(event) => event,
+                None => guarded(|| self.demuxer.next_event()),
+            };
+            match event {
                 Ok(Event::End) => return Ok(()),
                 Ok(Event::NewTracks) => {
                     if self.follow_tracks().is_err() {
-                        self.tally.container_fault =
-                            Some("a later part of the stream is of another kind".into());
+                        let what = "a later part of the stream is of another kind";
+                        self.tally.container_fault = Some(what.into());
                         return Ok(());
                     }
                 }
                 Ok(Event::Packet(packet)) => {
-                    faults = 0;
+                    fault_count = 0;
                     if packet.track == self.track.id {
-                        self.take(&packet).map_err(|fault| source.refusal(fault))?;
+                        self.take(&packet).map_err(|fault| self.source.refusal(fault))?;
                     }
                 }
                 Err(Fault::Truncated) => {
@@ -157,9 +185,9 @@ impl Pass {
                     return Ok(());
                 }
                 Err(Fault::Damaged(what) | Fault::Unsupported(what)) => {
-                    faults += 1;
+                    fault_count += 1;
                     self.tally.container_fault.get_or_insert(what);
-                    if faults > MAX_FAULTS {
+                    if fault_count > MAX_FAULTS {
                         return Ok(());
                     }
                 }
@@ -174,7 +202,7 @@ impl Pass {
         };
         self.decoder = guarded(|| decoder_for(&track.codec))?;
         self.track = track;
-        self.place.epoch += self.place.reached.take().unwrap_or(0.0);
+        self.begin_part();
         Ok(())
     }
 
@@ -192,73 +220,58 @@ impl Pass {
         }
         self.tally.decoded_packets += 1;
         let length = self.frames.len();
-        if length == 0 || self.frames.sample_rate_hz == 0 {
+        if length == 0 {
             return Ok(());
         }
-        let rate = f64::from(self.frames.sample_rate_hz);
-        let in_samples = |seconds: f64| (seconds * rate).round().max(0.0) as usize;
-        let mut from = 0;
-        let mut start = packet.start.map(|start| start - self.place.origin);
-        let reached = self.place.reached;
-        if let Some(time) = start.or(reached) {
-            // Encoder delay: samples that belong before the media starts.
-            from = in_samples(-time).min(length);
-            start = Some(time + from as f64 / rate);
-        }
-        let mut to = length.saturating_sub(in_samples(packet.trim_end));
-        from = from.max(in_samples(packet.trim_start).min(length));
-        let begin = match (start, reached) {
-            (Some(start), Some(reached)) if start > reached + GAP_TOLERANCE_SECONDS => {
-                self.insert_silence(start - reached)
-            }
-            (_, Some(reached)) => reached,
-            (Some(start), None) if start > 0.0 => {
-                self.place.reached = Some(0.0);
-                self.insert_silence(start)
-            }
-            (_, None) => 0.0,
-        };
-        if let Some(end) = self.track.timing.end {
-            to = to.min(from + in_samples(end - begin));
-        }
-        self.downmix.push(&mut self.frames, from, to)?;
-        self.place.reached = Some(begin + to.saturating_sub(from) as f64 / rate);
-        Ok(())
-    }
-
-    /// Fills a gap; returns where the next sample belongs.
-    fn insert_silence(&mut self, seconds: f64) -> f64 {
-        let reached = self.place.reached.unwrap_or(0.0);
-        if self.place.inserted + seconds > MAX_INSERTED_SECONDS {
+        let times =
+            Times { start: packet.start, trim_start: packet.trim_start, trim_end: packet.trim_end };
+        let rate = f64::from(self.frames.sample_rate_hz.max(1));
+        let placement = self.place.place(times, length, rate);
+        if let Some(seconds) = placement.ignored_jump {
             let what = format!("times jump by {seconds:.0} s, which was ignored");
             self.tally.container_fault.get_or_insert(what);
-            return reached;
         }
-        self.place.inserted += seconds;
-        self.downmix.push_silence((seconds * f64::from(SAMPLE_RATE_HZ)).round() as usize);
-        reached + seconds
+        if placement.silence > 0.0 {
+            let count = (placement.silence * f64::from(SAMPLE_RATE_HZ)).round() as usize;
+            self.downmix.push_silence(count);
+            if placement.is_gap {
+                self.tally.missing_seconds += placement.silence;
+            }
+        }
+        self.downmix.push(&mut self.frames, placement.from, placement.to)
     }
 
     /// The sound and what was wrong with it.
-    fn finish(self, source: &OpenedMedia) -> Result<(Mixed, Vec<String>)> {
+    fn finish(self) -> Result<(Mixed, Vec<String>)> {
         let tally = self.tally;
-        if let Channels::One(channel) = self.channels {
-            let channel_count = self.downmix.channel_count();
-            if channel_count > 0 && usize::from(channel) >= channel_count {
-                return Err(Error::Option {
-                    option: "channels",
-                    value: channel.to_string(),
-                    expected: "a channel that the source has, counted from 0",
-                });
-            }
+        let channel_count = self.downmix.channel_count();
+        if let Channels::One(channel) = self.channels
+            && channel_count > 0
+            && usize::from(channel) >= channel_count
+        {
+            return Err(Error::Option {
+                option: "channels",
+                value: channel.to_string(),
+                expected: "a channel that the source has, counted from 0",
+            });
         }
-        if tally.decoded_packets == 0 {
+        if tally.decoded_packets == 0 && (tally.lost_packets > 0 || tally.container_fault.is_some())
+        {
             let reason = tally.first_loss.or(tally.container_fault);
-            return Err(source.error(reason.unwrap_or_else(|| "it holds no sound".into()), None));
+            return Err(self.source.error(reason.unwrap_or_default(), None));
         }
         let mut warnings = Vec::new();
-        if tally.is_truncated {
+        let reached = self.place.reached();
+        let declared = self.track.timing.declared_duration.unwrap_or(0.0);
+        if tally.part_count == 1 && declared > reached + declared.mul_add(0.01, 0.5) {
+            let what = format!("the file declares {declared:.1} s but holds {reached:.1} s");
+            warnings.push(what);
+        } else if tally.is_truncated {
             warnings.push("the file ends early; what it holds was decoded".to_owned());
+        }
+        if tally.missing_seconds > 0.0 {
+            let seconds = tally.missing_seconds;
+            warnings.push(format!("{seconds:.2} s of sound are missing and were left silent"));
         }
         if let Some(what) = tally.container_fault {
             warnings.push(format!("part of the file is damaged: {what}"));
@@ -267,11 +280,6 @@ impl Pass {
             let all = tally.decoded_packets + tally.lost_packets;
             let lost = tally.lost_packets;
             warnings.push(format!("{lost} of {all} packets could not be decoded: {what}"));
-        }
-        let reached = self.place.reached.unwrap_or(0.0);
-        let declared = self.track.timing.declared_duration.unwrap_or(0.0);
-        if self.place.epoch == 0.0 && declared > reached + declared.mul_add(0.01, 0.5) {
-            warnings.push(format!("the file declares {declared:.1} s but holds {reached:.1} s"));
         }
         Ok((self.downmix.finish(), warnings))
     }

@@ -13,7 +13,7 @@ use super::resample::{RATES_HZ, Resampler, append_silence};
 use crate::options::Channels;
 
 /// More than any microphone array; a header that claims more is damaged.
-const MAX_CHANNELS: usize = 64;
+pub(super) const MAX_CHANNELS: usize = 64;
 
 /// A channel this much weaker than the loudest one is silent (-50 dB, as power).
 const SILENT_SHARE: f64 = 1e-5;

@@ -16,6 +16,7 @@ mod containers;
 mod decode;
 mod downmix;
 mod levels;
+mod place;
 mod resample;
 mod source;
 

@@ -235,6 +235,18 @@ fn grouped(number: usize) -> String {
 pub(super) struct Media {
     shared: Arc<Shared>,
     position: u64,
+    claim: Claim,
+}
+
+/// What a handle tells symphonia about its source. Its readers refuse a structure that reaches
+/// beyond the end of a file, although all that is there of a truncated file could be read.
+#[derive(Debug, Clone, Copy)]
+enum Claim {
+    Truth,
+    /// That the file is this long.
+    Size(u64),
+    /// That it is a stream, without an end that is known and without a way back.
+    Stream,
 }
 
 struct Shared {
@@ -255,12 +267,22 @@ impl Media {
         let size_bytes = inner.seek(SeekFrom::End(0))?;
         let reader = Mutex::new(Reader { inner, position: size_bytes, failure: None });
         let shared = Arc::new(Shared { reader, size_bytes, furthest: AtomicU64::new(0) });
-        Ok(Self { shared, position: 0 })
+        Ok(Self { shared, position: 0, claim: Claim::Truth })
     }
 
     /// Another handle at the first byte.
     pub(super) fn rewound(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), position: 0 }
+        Self { shared: Arc::clone(&self.shared), position: 0, claim: Claim::Truth }
+    }
+
+    /// Another handle, for which the file appears to be longer than it is.
+    pub(super) fn stretched(&self, size_bytes: u64) -> Self {
+        Self { claim: Claim::Size(size_bytes.max(self.size_bytes())), ..self.rewound() }
+    }
+
+    /// Another handle, for which the file appears to be a stream.
+    pub(super) fn streamed(&self) -> Self {
+        Self { claim: Claim::Stream, ..self.rewound() }
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
@@ -322,7 +344,10 @@ impl Seek for Media {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let target = match to {
             SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(offset) => self.shared.size_bytes.checked_add_signed(offset),
+            SeekFrom::End(offset) => match self.claim {
+                Claim::Size(size_bytes) => size_bytes.checked_add_signed(offset),
+                _ => self.shared.size_bytes.checked_add_signed(offset),
+            },
             SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
         };
         self.position = target.ok_or(io::ErrorKind::InvalidInput)?;
@@ -332,11 +357,15 @@ impl Seek for Media {
 
 impl symphonia::core::io::MediaSource for Media {
     fn is_seekable(&self) -> bool {
-        true
+        !matches!(self.claim, Claim::Stream)
     }
 
     fn byte_len(&self) -> Option<u64> {
-        Some(self.shared.size_bytes)
+        match self.claim {
+            Claim::Truth => Some(self.shared.size_bytes),
+            Claim::Size(size_bytes) => Some(size_bytes),
+            Claim::Stream => None,
+        }
     }
 }
 

@@ -1,8 +1,13 @@
 //! Codecs: from the packets of one track to planar samples at their own rate.
 
+mod aac;
+mod gsm;
+mod mpeg;
 mod opus;
+pub(super) mod pcm;
 mod symphonia;
 
+use super::containers::frame_header::FrameKind;
 use super::containers::{Codec, Fault, Packet};
 
 /// Decoded samples, one vector a channel, all of the same length.
@@ -34,11 +39,21 @@ pub(super) fn decoder_for(codec: &Codec) -> Result<Box<dyn Decoder>, Fault> {
     match codec {
         Codec::Symphonia(params) => symphonia::decoder(params),
         Codec::Opus { head } => opus::decoder(head.as_deref()),
+        Codec::Aac { configuration } => aac::decoder(configuration),
+        Codec::Pcm(pcm) => Ok(Box::new(*pcm)),
+        Codec::GsmMicrosoft { sample_rate_hz } => {
+            Ok(Box::new(gsm::Microsoft::new(*sample_rate_hz)))
+        }
+        Codec::Frames(FrameKind::Mpeg(_)) => Ok(Box::new(mpeg::Mpeg::default())),
+        Codec::Frames(FrameKind::Adts) => Ok(Box::new(aac::Adts::default())),
+        Codec::Frames(FrameKind::Ac3) => Err(unsupported("AC-3")),
+        Codec::Frames(FrameKind::EnhancedAc3) => Err(unsupported("E-AC-3")),
         Codec::Unknown(name) => Err(unsupported(name)),
+        Codec::Refused(reason) => Err(Fault::Unsupported(reason.clone())),
     }
 }
 
 /// What is said of a codec that was recognised but cannot be decoded.
-fn unsupported(name: &str) -> Fault {
+pub(super) fn unsupported(name: &str) -> Fault {
     Fault::Unsupported(format!("codec {name} is not supported; convert it with ffmpeg"))
 }

@@ -1,15 +1,35 @@
 //! Containers: from the bytes of a file to the packets of its audio tracks, each with its time.
 //!
 //! [`open`] looks at the first bytes, never at the name, and takes the reader for that container.
-//! A [`Demuxer`] then gives packet after packet. Symphonia reads most containers.
+//! A [`Demuxer`] then gives packet after packet. Symphonia reads MP4, Matroska, Ogg, FLAC, AIFF and
+//! CAF; what it lacks or reads too strictly is read here.
 
+mod avi;
+pub(super) mod bytes;
+mod elementary;
+mod flv;
+pub(super) mod frame_header;
+mod matroska;
+mod mp4;
+mod plain;
 mod symphonia;
+mod ts;
+mod wave;
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use ::symphonia::core::codecs::audio::AudioCodecParameters;
 
+use self::frame_header::FrameKind;
+use super::codecs::pcm::Pcm;
+use super::codecs::unsupported;
 use super::source::{Media, RawFormat};
+
+/// First bytes that are looked at.
+const HEAD_BYTES: u64 = 4_096;
+
+/// ID3 tags in a row that are stepped over.
+const MAX_TAGS: u32 = 16;
 
 /// Why a container or codec cannot go on.
 #[derive(Debug)]
@@ -39,22 +59,45 @@ pub(super) struct TrackTiming {
     pub(super) end: Option<f64>,
     /// The length the container declares, in seconds: less than that is a truncated file.
     pub(super) declared_duration: Option<f64>,
+    /// Samples in front that are not sound, for codecs whose times count them in: in seconds.
+    pub(super) pre_skip: f64,
+    /// Whether times count from 0 although nothing may begin there. Elsewhere the media begins
+    /// with the first packet of any track.
+    pub(super) is_absolute: bool,
+    /// How far times may be off before sound counts as missing, in seconds, if they are exact.
+    pub(super) gap_tolerance: Option<f64>,
 }
 
 /// How a track is encoded.
 #[derive(Debug, Clone)]
 pub(super) enum Codec {
+    Pcm(Pcm),
+    /// Opus, with the `OpusHead` that says the number of channels.
+    Opus {
+        head: Option<Box<[u8]>>,
+    },
+    /// AAC, with an MPEG-4 configuration.
+    Aac {
+        configuration: Box<[u8]>,
+    },
+    /// Frames that carry headers of their own.
+    Frames(FrameKind),
+    /// GSM 06.10 in blocks of two frames.
+    GsmMicrosoft {
+        sample_rate_hz: u32,
+    },
     /// One that symphonia may know.
     Symphonia(Box<AudioCodecParameters>),
-    /// Opus, with the `OpusHead` that says the number of channels.
-    Opus { head: Option<Box<[u8]>> },
     /// One that nobody here can decode, by name.
     Unknown(String),
+    /// One whose description is wrong, with the reason.
+    Refused(String),
 }
 
 /// One piece of one track.
 #[derive(Debug)]
 pub(super) struct Packet {
+    /// Tracks of pictures are reported as well, without data: the media may begin with them.
     pub(super) track: u32,
     /// When its first sample is heard, in seconds on the media timeline; below 0 is not heard at
     /// all (encoder delay). `None` where the container keeps no time: right after the last one.
@@ -67,11 +110,20 @@ pub(super) struct Packet {
     pub(super) data: Box<[u8]>,
 }
 
+impl Packet {
+    /// A packet that follows right after the last one.
+    pub(super) fn untimed(track: u32, data: Vec<u8>) -> Self {
+        let data = data.into_boxed_slice();
+        Self { track, start: None, trim_start: 0.0, trim_end: 0.0, ticks: 0, data }
+    }
+}
+
 /// What comes next in a container.
+#[derive(Debug)]
 pub(super) enum Event {
     Packet(Packet),
     /// The tracks changed: from here on they are as [`Demuxer::tracks`] says now, and their time
-    /// starts again at 0 (chained Ogg streams).
+    /// starts anew (chained Ogg streams).
     NewTracks,
     End,
 }
@@ -86,19 +138,96 @@ pub(super) trait Demuxer: Send {
 
 /// Finds out what a file is, and opens it.
 pub(super) fn open(media: &Media, raw: Option<RawFormat>) -> Result<Box<dyn Demuxer>, Fault> {
-    let _ = raw;
-    let head = head_of(media)?;
-    if head.is_empty() {
+    if let Some(raw) = raw {
+        return plain::open_raw(media, raw);
+    }
+    if media.size_bytes() == 0 {
         return Err(Fault::Damaged("it is empty".into()));
     }
-    symphonia::open(media)
+    let (start, head) = head_of(media)?;
+    if let Some(what) = what_it_is_instead(&head) {
+        return Err(what);
+    }
+    let magic = head.first_chunk::<4>().copied().unwrap_or_default();
+    if matches!(&magic, b"OggS" | b"fLaC" | b"caff" | b"FORM") {
+        return symphonia::open(media, start, magic);
+    }
+    if start > 0 {
+        return elementary::open(media, start, None);
+    }
+    match &magic {
+        b".snd" => plain::open_au(media, &head),
+        b"NIST" => plain::open_sphere(media, &head),
+        b"FLV\x01" => flv::open(media, &head),
+        b"\x1a\x45\xdf\xa3" => symphonia::open_matroska(media),
+        _ if wave::is_wave(&head) => wave::open(media, &head),
+        _ if avi::is_avi(&head) => avi::open(media),
+        _ if mp4::is_mp4(&head) => symphonia::open_mp4(media),
+        _ => match ts::find_packets(&head) {
+            Some(packets) => ts::open(media, packets),
+            None => elementary::open(media, start, None),
+        },
+    }
 }
 
-/// The first bytes.
-fn head_of(media: &Media) -> Result<Vec<u8>, Fault> {
-    let mut head = Vec::new();
-    media.rewound().take(4_096).read_to_end(&mut head)?;
-    Ok(head)
+/// The first bytes behind ID3 tags, and where they are.
+fn head_of(media: &Media) -> Result<(u64, Vec<u8>), Fault> {
+    let mut media = media.rewound();
+    let mut start = 0;
+    let mut tag_count = 0;
+    loop {
+        let mut head = Vec::new();
+        media.seek(SeekFrom::Start(start))?;
+        media.by_ref().take(HEAD_BYTES).read_to_end(&mut head)?;
+        let &[b'I', b'D', b'3', _, _, flags, a, b, c, d, ..] = head.as_slice() else {
+            return Ok((start, head));
+        };
+        tag_count += 1;
+        if tag_count > MAX_TAGS {
+            return Ok((start, head));
+        }
+        // Seven bits a byte; a footer repeats the header.
+        let size = [a, b, c, d].iter().fold(0, |size, byte| size << 7 | u64::from(byte & 0x7f));
+        let footer_bytes = if flags & 0x10 == 0 { 0 } else { 10 };
+        let end = start + 10 + size + footer_bytes;
+        // A tag that claims more than there is: what is behind its header is searched for sound.
+        start = if end < media.size_bytes() { end } else { start + 10 };
+    }
+}
+
+/// Says what a file is that is known but cannot be decoded.
+fn what_it_is_instead(head: &[u8]) -> Option<Fault> {
+    /// The GUID that ASF files begin with.
+    const ASF: &[u8] = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c";
+    let names: [(&[u8], &str); 12] = [
+        (b"#!AMR-WB", "AMR-WB"),
+        (b"#!AMR", "AMR"),
+        (ASF, "Windows Media Audio"),
+        (b"wvpk", "WavPack"),
+        (b"TTA1", "True Audio"),
+        (b"TTA2", "True Audio"),
+        (b"MAC ", "Monkey's Audio"),
+        (b"MPCK", "Musepack"),
+        (b"MP+", "Musepack"),
+        (b".RMF", "RealMedia"),
+        (b"DSD ", "DSD"),
+        (b"\x7f\xfe\x80\x01", "DTS"),
+    ];
+    let found = names.iter().find(|(magic, _)| head.starts_with(magic));
+    if let Some((_, name)) = found {
+        return Some(unsupported(name));
+    }
+    let is_text = !head.is_empty()
+        && head.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..));
+    let is_picture = [b"\x89PNG".as_slice(), b"\xff\xd8\xff", b"GIF8", b"BM", b"%PDF"]
+        .iter()
+        .any(|magic| head.starts_with(magic));
+    // Text is never followed elsewhere: playlists name files and addresses of others' choosing.
+    match (is_picture, is_text && std::str::from_utf8(head).is_ok()) {
+        (true, _) => Some(Fault::Damaged("it is a picture or document, not sound".into())),
+        (_, true) => Some(Fault::Damaged("it is text, not sound".into())),
+        _ => None,
+    }
 }
 
 impl From<io::Error> for Fault {
