@@ -211,7 +211,7 @@ impl Part {
         }
         let factor = PULSE_FACTORS[mantissa as usize];
         let shift = 6 - exponent;
-        let half = 1_i16 << (shift - 1);
+        let half = (1_i16 << shift) >> 1;
         self.pulses.map(|code| {
             let scaled = product(factor, ((code << 1) - 7) << 12);
             scaled.saturating_add(half) >> shift

@@ -1,6 +1,7 @@
 //! Codecs: from the packets of one track to planar samples at their own rate.
 
 mod aac;
+mod ac3;
 mod gsm;
 mod mpeg;
 mod opus;
@@ -46,8 +47,7 @@ pub(super) fn decoder_for(codec: &Codec) -> Result<Box<dyn Decoder>, Fault> {
         }
         Codec::Frames(FrameKind::Mpeg(_)) => Ok(Box::new(mpeg::Mpeg::default())),
         Codec::Frames(FrameKind::Adts) => Ok(Box::new(aac::Adts::default())),
-        Codec::Frames(FrameKind::Ac3) => Err(unsupported("AC-3")),
-        Codec::Frames(FrameKind::EnhancedAc3) => Err(unsupported("E-AC-3")),
+        Codec::Frames(FrameKind::Ac3 | FrameKind::EnhancedAc3) => Ok(Box::new(ac3::Ac3::default())),
         Codec::Unknown(name) => Err(unsupported(name)),
         Codec::Refused(reason) => Err(Fault::Unsupported(reason.clone())),
     }

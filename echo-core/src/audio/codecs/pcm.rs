@@ -124,7 +124,7 @@ mod tests {
         for (code, value) in mu {
             assert_eq!(mu_law(code), value, "µ-law {code:#x}");
         }
-        let a = [(0xd5, 8), (0x55, -8), (0xaa, 32_256), (0x2a, -32_256), (0xd4, 24), (0x85, 528)];
+        let a = [(0xd5, 8), (0x55, -8), (0xaa, 32_256), (0x2a, -32_256), (0xd4, 24), (0x85, 4_224)];
         for (code, value) in a {
             assert_eq!(a_law(code), value, "A-law {code:#x}");
         }

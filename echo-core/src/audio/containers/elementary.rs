@@ -348,7 +348,7 @@ impl Framer {
     }
 }
 
-/// The size of a tag that begins here: ID3, ID3v1, APE.
+/// The size of a tag that begins here: ID3 in front or at the end, APE.
 fn tag_size_bytes(bytes: &[u8]) -> Option<usize> {
     match *bytes {
         [b'I', b'D', b'3', 0..=9, _, _, a @ ..0x80, b @ ..0x80, c @ ..0x80, d @ ..0x80, ..] => {

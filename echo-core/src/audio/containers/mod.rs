@@ -217,6 +217,10 @@ fn what_it_is_instead(head: &[u8]) -> Option<Fault> {
     if let Some((_, name)) = found {
         return Some(unsupported(name));
     }
+    // The first page of an Ogg stream names its codec, behind a header of 28 bytes.
+    if head.starts_with(b"OggS") && head.get(28..33) == Some(b"Speex") {
+        return Some(unsupported("Speex"));
+    }
     let is_text = !head.is_empty()
         && head.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..));
     let is_picture = [b"\x89PNG".as_slice(), b"\xff\xd8\xff", b"GIF8", b"BM", b"%PDF"]

@@ -42,6 +42,7 @@ pub(super) struct Movie {
     /// Whether samples come in fragments, whose times may start anywhere.
     pub(super) is_fragmented: bool,
     pub(super) has_file_type: bool,
+    pub(super) is_described: bool,
     /// The end of its boxes, which is beyond the end of a truncated file.
     pub(super) end: u64,
 }
@@ -59,6 +60,7 @@ pub(super) fn movie(media: &Media) -> Result<Movie, Fault> {
             let size_bytes = header.body_bytes.unwrap_or(u64::MAX).min(MAX_MOVIE_BYTES) as usize;
             let body = media.read_at(position + header.header_bytes, size_bytes)?;
             movie.read(&body);
+            movie.is_described = true;
         }
         let Some(next) = header
             .body_bytes

@@ -34,7 +34,7 @@ pub(super) fn open(media: &Media, start: u64, magic: [u8; 4]) -> Result<Box<dyn 
         _ => Box::new(formats::AiffReader::try_new(stream, options)?),
     };
     // Their times are counts of samples.
-    Ok(Container::new(reader, Facts { gap_tolerance: Some(0.02), ..Facts::default() }))
+    Ok(Container::boxed(reader, Facts { gap_tolerance: Some(0.02), ..Facts::default() }))
 }
 
 /// Matroska and WebM, read from front to back: what lies at the end, an index, may be missing.
@@ -45,12 +45,16 @@ pub(super) fn open_matroska(media: &Media) -> Result<Box<dyn Demuxer>, Fault> {
         .or_else(|_| formats::MkvReader::try_new(stream(Box::new(media.rewound())), options()))?;
     let is_open_end = !head.is_truncated;
     let facts = Facts { headers: head.audio_tracks, is_open_end, ..Facts::default() };
-    Ok(Container::new(Box::new(reader), facts))
+    Ok(Container::boxed(Box::new(reader), facts))
 }
 
 /// MP4 and QuickTime, whose edit lists symphonia leaves to others.
 pub(super) fn open_mp4(media: &Media) -> Result<Box<dyn Demuxer>, Fault> {
     let movie = mp4::movie(media)?;
+    if !movie.is_described {
+        let reason = "its `moov` box is missing: the file was cut, or never finished";
+        return Err(Fault::Damaged(reason.into()));
+    }
     let mut stream = stream(match movie.has_file_type {
         true => Box::new(media.stretched(movie.end)),
         false => Box::new(mp4::WithFileType::new(media)),
@@ -60,7 +64,7 @@ pub(super) fn open_mp4(media: &Media) -> Result<Box<dyn Demuxer>, Fault> {
     let reader = formats::IsoMp4Reader::try_new(stream, FormatOptions::default())?;
     let is_absolute = !movie.is_fragmented;
     let facts = Facts { presentations: movie.presentations, is_absolute, ..Facts::default() };
-    Ok(Container::new(Box::new(reader), facts))
+    Ok(Container::boxed(Box::new(reader), facts))
 }
 
 fn stream(source: Box<dyn MediaSource>) -> MediaSourceStream<'static> {
@@ -91,7 +95,7 @@ struct Facts {
 }
 
 impl Container {
-    fn new(reader: Box<dyn FormatReader>, facts: Facts) -> Box<dyn Demuxer> {
+    fn boxed(reader: Box<dyn FormatReader>, facts: Facts) -> Box<dyn Demuxer> {
         let mut container = Self { reader, tracks: Vec::new(), ticks: Vec::new(), facts };
         container.list_tracks();
         Box::new(container)

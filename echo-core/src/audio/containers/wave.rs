@@ -25,6 +25,10 @@ const MAX_CHUNKS: usize = 1_000;
 /// The part of a `fmt ` chunk that is read; the rest is of no use to a decoder here.
 const MAX_FORMAT_BYTES: u64 = 1_024;
 
+/// What writers to a pipe put for a size: all ones, or those less the header; sox stays below 2^31.
+const OPEN_SIZES: [std::ops::RangeInclusive<u64>; 2] =
+    [0xffff_ffd0..=0xffff_ffff, 0x7fff_f000..=0x7fff_ffff];
+
 /// The first GUID of a Wave64 file, which begins with `riff`.
 const WAVE64_RIFF: &[u8; 16] = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
 
@@ -147,7 +151,9 @@ impl Chunk {
     /// Whether the writer never filled in the size.
     fn is_open(&self, media: &mut Media, is_wave64: bool) -> Result<bool, Fault> {
         if is_wave64 || self.size_bytes != 0 {
-            return Ok(!is_wave64 && self.size_bytes >= 0xffff_ff00);
+            return Ok(
+                !is_wave64 && OPEN_SIZES.iter().any(|range| range.contains(&self.size_bytes))
+            );
         }
         // Really empty if another chunk follows that ends where the file does, or before.
         let follower = Self::read(media, self.start, false)?;
