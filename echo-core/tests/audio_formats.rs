@@ -2,6 +2,8 @@
 //!
 //! The set is found through `ECHO_TEST_AUDIO`; its `manifest.json` says what each file holds.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests too")]
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -77,7 +77,7 @@ impl OpenedMedia {
             Fault::Truncated => "it ends before its sound begins".to_owned(),
             Fault::Damaged(what) | Fault::Unsupported(what) => what,
         };
-        self.error(reason, None)
+        Error::audio(self.origin.clone(), reason)
     }
 }
 

@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn well_known_headers_are_read() {
-        let cases: [(&[u8], FrameKind, usize, u32, u32, u16); 5] = [
+        type Case<'a> = (&'a [u8], FrameKind, usize, u32, u32, u16);
+        let cases: [Case<'_>; 5] = [
             (&[0xff, 0xfb, 0x90, 0x64, 0, 0, 0, 0], FrameKind::Mpeg(3), 417, 1_152, 44_100, 2),
             (&[0xff, 0xf3, 0x48, 0xc4, 0, 0, 0, 0], FrameKind::Mpeg(3), 144, 576, 16_000, 1),
             (&[0xff, 0xfd, 0x54, 0xc4, 0, 0, 0, 0], FrameKind::Mpeg(2), 240, 1_152, 48_000, 1),
