@@ -89,7 +89,7 @@ fn check_cuda(ordinal: usize) -> Result<(), String> {
     let driver = unsafe { libloading::Library::new(DRIVER) };
     match driver {
         Ok(driver) => std::mem::forget(driver),
-        Err(error) => return Err(format!("no NVIDIA driver: {error}")),
+        Err(_) => return Err(format!("no NVIDIA driver: {DRIVER} cannot be loaded")),
     }
     candle_core::Device::new_cuda(ordinal).map(drop).map_err(|error| error.to_string())
 }
