@@ -4,8 +4,8 @@
     run_peer.py --peer faster-whisper|faster-whisper-batched|openai-whisper|whispercpp --model DIR --audio FILE
                 [--threads N] [--runs N] [--precision P] [--beam N] [--language CODE|auto]
 
-import_s, load_s: importing the peer and building the model (both in load_s where importing is part of loading);
-decode_s: reading the file; first_s: from the start of a run to its first segment; wall_s, cpu_s: one transcription.
+load_s: importing the peer and building the model; decode_s: reading the file; first_s: from the start of a run to its
+first segment; wall_s, cpu_s: one transcription.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def measure(arguments: argparse.Namespace) -> dict:
     return {
         "peer": arguments.peer, "precision": engine.compute_type, "beam": engine.beam, "threads": arguments.threads,
         "audio": arguments.audio.name, "audio_s": round(audio_s, 2), "decode_s": round(decode_s, 3),
-        "import_s": 0.0, "load_s": round(load_s, 3), "first_s": first_s, "wall_s": wall_s, "cpu_s": cpu_s,
+        "load_s": round(load_s, 3), "first_s": first_s, "wall_s": wall_s, "cpu_s": cpu_s,
         "wall_median": median_s, "cpu_median": statistics.median(cpu_s), "speed_x": round(audio_s / median_s, 2),
         "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "n_segments": len(found.segments), "text": found.text,

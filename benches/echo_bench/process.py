@@ -62,7 +62,9 @@ def _watch(pid: int, start: float, every_s: float, done: threading.Event, sample
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         except (OSError, ValueError, IndexError):
             return
-        samples.append((time.perf_counter() - start, pages * page_bytes))
+        # A process that is ending has no pages any more.
+        if pages:
+            samples.append((time.perf_counter() - start, pages * page_bytes))
 
 
 def find_program(name: str, given: Path | None = None) -> Path:
