@@ -51,11 +51,6 @@ impl Language {
     pub(crate) fn index(self) -> usize {
         usize::from(self.0)
     }
-
-    /// The language at a place among Whisper's language tokens.
-    pub(crate) fn from_index(index: usize) -> Option<Self> {
-        (index < TABLE.len()).then_some(Self(index as u8))
-    }
 }
 
 impl fmt::Display for Language {
@@ -152,7 +147,7 @@ mod tests {
         for language in Language::all() {
             assert_eq!(language.code().parse::<Language>().unwrap(), language);
             assert_eq!(language.name().to_uppercase().parse::<Language>().unwrap(), language);
-            assert_eq!(Language::from_index(language.index()), Some(language));
+            assert_eq!(Language::all().nth(language.index()), Some(language));
         }
     }
 

@@ -94,7 +94,6 @@
 //! | `metal` | no | Apple GPUs |
 //!
 //! Features only add. Which of the compiled devices is used is decided at run time by [`Device`].
-#![allow(dead_code)] // while modules land one by one; removed before the first release
 
 pub mod audio;
 #[cfg(feature = "cli")]

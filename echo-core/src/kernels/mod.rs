@@ -114,6 +114,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
         down: &Self::Linear,
     ) -> Result<()>;
     /// Copies a buffer to the host as f32, row after row.
+    #[cfg(test)]
     fn to_host(&self, x: &Self::Buffer) -> Result<Vec<f32>>;
 
     // Decoder.

@@ -15,6 +15,7 @@ pub(crate) struct Checkpoint {
     /// What was asked for, as errors call it.
     pub(crate) name: String,
     /// What the file is.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look which reader was taken"))]
     pub(crate) format: Format,
     /// Sizes and special tables.
     pub(crate) config: WhisperConfig,

@@ -153,11 +153,6 @@ impl WhisperConfig {
         self.vocab >= 51_865
     }
 
-    /// How many language tokens the vocabulary has.
-    pub(crate) fn n_languages(&self) -> usize {
-        if self.vocab >= 51_866 { 100 } else { 99 }
-    }
-
     /// Checks that the sizes describe a network that can be built.
     pub(crate) fn validate(&self, model: &str) -> Result<()> {
         let wrong = |what: String| Err(Error::model(model, what));

@@ -181,16 +181,6 @@ impl TensorTable {
         Ok(())
     }
 
-    /// The names in the table.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
-    }
-
-    /// How many layers there are: the first `n` for which `name(n)` is absent.
-    pub(crate) fn count_layers(&self, name: impl Fn(usize) -> String) -> usize {
-        (0..).take_while(|&layer| self.entries.contains_key(&name(layer))).count()
-    }
-
     /// The table under other names: each tensor under the names that `names` gives for it, with
     /// the share of its rows that goes there (`(1, 3)` is the second third).
     pub(crate) fn rename(

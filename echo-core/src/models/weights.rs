@@ -90,7 +90,8 @@ pub(crate) trait Weights: Send + Sync {
 }
 
 impl<'a> Tensor<'a> {
-    /// A tensor of plain floats, for tests and for tables computed at load.
+    /// A tensor of plain floats.
+    #[cfg(test)]
     pub(crate) fn from_f32(shape: &[usize], values: &[f32]) -> Tensor<'static> {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "shape and values agree");
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();

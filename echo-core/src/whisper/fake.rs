@@ -116,10 +116,6 @@ struct FakeSession<'a> {
 }
 
 impl Session for FakeSession<'_> {
-    fn rows(&self) -> usize {
-        self.rows.len()
-    }
-
     fn step(&mut self, tokens: &[&[u32]], wanted: &[(usize, usize)]) -> Result<Vec<Vec<f32>>> {
         assert_eq!(tokens.len(), self.rows.len());
         assert!(tokens.iter().all(|tokens| !tokens.is_empty()));

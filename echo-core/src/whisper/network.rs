@@ -36,9 +36,6 @@ pub(crate) trait Network: Send + Sync {
 
 /// Hypotheses being extended, with their caches.
 pub(crate) trait Session: Send {
-    /// How many hypotheses there are.
-    fn rows(&self) -> usize;
-
     /// Appends `tokens[i]` (one or more) to hypothesis `i` and returns logits over the vocabulary,
     /// one vector for each of `wanted`, a list of (hypothesis, index into its new tokens).
     fn step(&mut self, tokens: &[&[u32]], wanted: &[(usize, usize)]) -> Result<Vec<Vec<f32>>>;
@@ -49,5 +46,6 @@ pub(crate) trait Session: Send {
 
     /// Like [`step`](Self::step) for one hypothesis without logits: returns the cross-attention
     /// probabilities of the model's alignment heads, `(alignment_heads, tokens, 1500)` flattened.
+    #[cfg_attr(not(test), expect(dead_code, reason = "word times will be found with it"))]
     fn alignment(&mut self, row: usize, tokens: &[u32]) -> Result<Vec<f32>>;
 }

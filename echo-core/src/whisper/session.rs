@@ -104,10 +104,6 @@ impl<'a, B: Backend> Decoding<'a, B> {
 }
 
 impl<B: Backend> Session for Decoding<'_, B> {
-    fn rows(&self) -> usize {
-        self.hypotheses.len()
-    }
-
     fn step(&mut self, tokens: &[&[u32]], wanted: &[(usize, usize)]) -> Result<Vec<Vec<f32>>> {
         let rows = self.rows(tokens)?;
         let position = |&(row, token): &(usize, usize)| {

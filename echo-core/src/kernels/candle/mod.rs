@@ -275,6 +275,7 @@ impl Backend for Candle {
         Ok(())
     }
 
+    #[cfg(test)]
     fn to_host(&self, x: &Tensor) -> Result<Vec<f32>> {
         let values = x.to_dtype(DType::F32).and_then(|x| x.flatten_all()?.to_vec1());
         values.map_err(self.failed("copy to the host"))

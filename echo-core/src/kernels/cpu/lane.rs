@@ -37,8 +37,6 @@ pub(super) trait Lane {
     unsafe fn add(a: Self::Sum, b: Self::Sum) -> Self::Sum;
     /// The sums of outputs `column..`, as floats with the bias; `scale` is the activations' own.
     unsafe fn finish(sum: Self::Sum, weights: &Packed, column: usize, scale: f32) -> Self::Vector;
-    /// The sums as floats, where both operands are floats.
-    unsafe fn plain(sum: Self::Sum) -> Self::Vector;
 }
 
 /// f32 times f32.
@@ -79,11 +77,6 @@ impl<V: Vector> Lane for F32<V> {
     #[inline(always)]
     unsafe fn finish(sum: V, weights: &Packed, column: usize, _scale: f32) -> V {
         sum.add(V::load(weights.bias.as_ptr().add(column)))
-    }
-
-    #[inline(always)]
-    unsafe fn plain(sum: V) -> V {
-        sum
     }
 }
 
@@ -150,10 +143,5 @@ impl<V: FromHalf> Lane for F16<V> {
     #[inline(always)]
     unsafe fn finish(sum: V, weights: &Packed, column: usize, scale: f32) -> V {
         F32::<V>::finish(sum, weights, column, scale)
-    }
-
-    #[inline(always)]
-    unsafe fn plain(sum: V) -> V {
-        sum
     }
 }

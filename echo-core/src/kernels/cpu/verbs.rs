@@ -183,6 +183,7 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    #[cfg(test)]
     fn to_host(&self, x: &Buffer) -> Result<Vec<f32>> {
         Ok(x.data.to_vec())
     }

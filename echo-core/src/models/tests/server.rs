@@ -50,7 +50,6 @@ pub(super) struct Seen {
 pub(super) struct Server {
     pub(super) endpoint: String,
     state: Arc<State>,
-    hold: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Server {
@@ -59,7 +58,7 @@ impl Server {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new((Mutex::new((behaviour, Vec::new())), Condvar::new()));
         let hold = Arc::new(Mutex::new(Vec::new()));
-        let server = Self { endpoint, state: state.clone(), hold: hold.clone() };
+        let server = Self { endpoint, state: state.clone() };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (state, hold) = (state.clone(), hold.clone());
