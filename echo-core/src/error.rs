@@ -146,6 +146,10 @@ impl Error {
         }
     }
 
+    pub(crate) fn audio(origin: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Audio { origin: origin.into(), reason: reason.into(), source: None }
+    }
+
     pub(crate) fn model(model: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Model { model: model.into(), reason: reason.into(), source: None }
     }

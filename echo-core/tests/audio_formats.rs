@@ -1,8 +1,6 @@
 //! Every container and codec of the audio test set, against the recording they were all made from.
 //!
 //! The set is found through `ECHO_TEST_AUDIO`; its `manifest.json` says what each file holds.
-#![expect(clippy::print_stderr, clippy::unwrap_used, reason = "a test program from top to bottom")]
-
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests too")]
 
 use std::path::PathBuf;
