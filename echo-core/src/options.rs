@@ -110,7 +110,7 @@ pub struct DecodeOptions {
     /// Beam search goes on until `beam_size * patience` hypotheses are finished. Default 1.
     pub patience: f32,
     /// Exponent of length in the ranking of hypotheses; 1 (the default) ranks by mean log
-    /// probability, `None` is Google's rule as in the reference implementation.
+    /// probability, `None` is Google's rule with an exponent of 1.
     pub length_penalty: Option<f32>,
     /// Divides the score of tokens already said; 1 (the default) does nothing.
     pub repetition_penalty: f32,

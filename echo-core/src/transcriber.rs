@@ -195,7 +195,7 @@ impl Builder {
         self
     }
 
-    /// Threads for work on the CPU. Default: one for each physical core.
+    /// Threads for work on the CPU. Default: one for each processor.
     pub fn threads(mut self, threads: usize) -> Self {
         self.options.threads = Some(threads);
         self

@@ -83,7 +83,7 @@ pub(super) struct ModelArguments {
     #[arg(long, default_value = "auto", value_name = "TYPE")]
     pub(super) compute_type: ComputeType,
 
-    /// Threads for work on the CPU; default: one for each physical core.
+    /// Threads for work on the CPU; default: one for each processor.
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 

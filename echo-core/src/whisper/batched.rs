@@ -49,7 +49,7 @@ impl Chunk<'_> {
 fn mel(log_mel: &LogMel, samples: &[f32], span: Region) -> Mel {
     let at = |seconds: f64| ((seconds * SAMPLE_RATE_HZ).round() as usize).min(samples.len());
     let samples = &samples[at(span.start)..at(span.end)];
-    log_mel.window(samples, 0, samples.len().div_ceil(HOP_SAMPLES), None)
+    log_mel.window(samples, 0, samples.len() / HOP_SAMPLES, None)
 }
 
 /// A chunk, or what is left of it after a window.
@@ -179,9 +179,14 @@ impl<'a> Batches<'a> {
         let tokenizer = &self.recognizer.tokenizer;
         let Region { start, end } = work.span;
         let cut = segments::cut(tokenizer, &decoded.tokens, work.span.duration());
-        let mut found: Vec<Segment> = cut
-            .pieces
-            .iter()
+        let rest = Region::new(start + cut.understood, end);
+        let is_worth_hearing = cut.understood > 0.0
+            && start + cut.understood < end
+            && rest.duration() > MIN_REST_SECONDS;
+        // What is too short to be heard again is kept as it was understood.
+        let kept = cut.open.as_ref().filter(|_| !is_worth_hearing);
+        let pieces = cut.pieces.iter().chain(kept);
+        let mut found: Vec<Segment> = pieces
             .filter_map(|piece| segments::segment(tokenizer, piece, decoded, start, end))
             .collect();
         if self.options.multilingual {
@@ -189,10 +194,6 @@ impl<'a> Batches<'a> {
                 segment.language = Some(language);
             }
         }
-        let rest = Region::new(start + cut.understood, end);
-        let is_worth_hearing = cut.understood > 0.0
-            && start + cut.understood < end
-            && rest.duration() > MIN_REST_SECONDS;
         (found, is_worth_hearing.then_some(rest))
     }
 }

@@ -18,6 +18,9 @@ pub(crate) struct Cut {
     pub(crate) understood: f64,
     /// Whether the last token says that nothing follows.
     pub(crate) is_closed: bool,
+    /// What was said after the last pair of timestamps, up to the end of the window: to be heard
+    /// again in the next one, or kept where there is none.
+    pub(crate) open: Option<Piece>,
 }
 
 /// A stretch of tokens between two times.
@@ -43,7 +46,7 @@ pub(crate) fn cut(tokenizer: &Tokenizer, tokens: &[u32], duration: f64) -> Cut {
         let last = tokens.iter().filter_map(|&token| time(token)).next_back();
         let end = last.filter(|&last| last > 0.0).unwrap_or(duration);
         let pieces = vec![Piece { start: 0.0, end, tokens: tokens.to_vec() }];
-        return Cut { pieces, understood: duration, is_closed };
+        return Cut { pieces, understood: duration, is_closed, open: None };
     }
     if is_closed {
         ends.push(n);
@@ -59,7 +62,10 @@ pub(crate) fn cut(tokenizer: &Tokenizer, tokens: &[u32], duration: f64) -> Cut {
         pieces.push(Piece { start, end: reached, tokens: piece.to_vec() });
         from = end;
     }
-    Cut { pieces, understood: if is_closed { duration } else { reached }, is_closed }
+    let rest = &tokens[from..];
+    let has_text = rest.iter().any(|&token| token < special.end_of_text);
+    let open = has_text.then(|| Piece { start: reached, end: duration, tokens: rest.to_vec() });
+    Cut { pieces, understood: if is_closed { duration } else { reached }, is_closed, open }
 }
 
 /// Turns a piece into a segment, `offset` seconds after the start of the source; `None` if it says
@@ -126,6 +132,8 @@ mod tests {
         let times: Vec<_> = cut.pieces.iter().map(|piece| (piece.start, piece.end)).collect();
         assert_eq!(times, [(0.0, 2.0), (2.5, 4.0)]);
         assert_eq!((cut.understood, cut.is_closed), (4.0, false));
+        let open = cut.open.unwrap();
+        assert_eq!((open.start, open.end), (4.0, 30.0));
     }
 
     #[test]
