@@ -124,14 +124,14 @@ fn agrees_with_faster_whisper(name: &str) {
         let decoded = decoder.decode(&encoded, &[job], &cancel).unwrap().remove(0);
         // The reference hears the clip through another resampler, rounded to 16 bits. That moves
         // logits by hundredths, a time by a frame or two where several are as likely, and a token
-        // or four of a hundred where two hypotheses of a beam are; given the reference's samples,
+        // or two of a hundred where two hypotheses of a beam are; given the reference's samples,
         // all tokens are equal, and these numbers within 2e-4 and 2e-5.
         let is_same = |ours: u32, reference: u32| {
             let are_times = [ours, reference].iter().all(|&t| tokenizer.special.is_timestamp(t));
             ours == reference || are_times && ours.abs_diff(reference) <= 2
         };
         let edits = edits(&decoded.tokens, &expected.tokens, is_same);
-        let most = expected.tokens.len() / 20;
+        let most = expected.tokens.len() / 50;
         assert!(edits <= most, "{name}, {mode}: {:?}, {:?}", decoded.tokens, expected.tokens);
         let close = |ours: f32, reference: f32, tolerance: f32, what: &str| {
             let difference = (ours - reference).abs();
@@ -153,9 +153,4 @@ fn english_decodes_as_in_faster_whisper_in_every_mode() {
 #[test]
 fn german_decodes_as_in_faster_whisper_in_every_mode() {
     agrees_with_faster_whisper("de");
-}
-
-#[test]
-fn a_full_window_decodes_as_in_faster_whisper_in_every_mode() {
-    agrees_with_faster_whisper("chapter30");
 }
