@@ -54,7 +54,7 @@ impl Engine {
         for clip in clips {
             let inside: Vec<Region> =
                 regions.iter().filter_map(|region| region.intersection(&clip)).collect();
-            let chunks = vad::chunks::chunks(&inside, options.vad.max_chunk_seconds);
+            let chunks = vad::chunks::chunks(&inside, clip, &options.vad);
             spans.extend(chunks.into_iter().map(|chunk| chunk.span));
         }
         Ok(spans)

@@ -1,7 +1,7 @@
 //! Voice activity: where speech is, and how it is cut for the recogniser.
 //!
 //! A [`Vad`] gives each frame a probability of speech; [`regions`] turns probabilities into regions
-//! by hysteresis; [`chunks`] merges regions into chunks of at most one window. Seconds begin here:
+//! by hysteresis; [`chunks`] merges regions into padded chunks of at most one window. Seconds begin here:
 //! what comes out are [`Region`]s on the timeline of the source.
 
 pub(crate) mod chunks;
@@ -35,8 +35,8 @@ pub(crate) struct Probabilities {
     pub(crate) values: Vec<f32>,
 }
 
-/// Where speech is in 16 kHz mono `samples`: regions in order, padded, apart, none longer than a
-/// chunk may be.
+/// Where speech is in 16 kHz mono `samples`: regions in order, apart, none longer than what
+/// fits a chunk.
 pub(crate) fn speech_regions(
     vad: &dyn Vad,
     samples: &[f32],

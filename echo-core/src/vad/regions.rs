@@ -2,14 +2,14 @@
 //!
 //! The rules are Silero's `get_speech_timestamps` (6.2), with faster-whisper's defaults: speech opens
 //! at `onset`, closes at the first frame below `offset` once that has lasted `min_silence_ms`, is
-//! kept if longer than `min_speech_ms`, and is padded by `pad_ms`, neighbours sharing what lies
-//! between them. Speech too long for a chunk is cut by a rule of its own: at the deepest pause in
+//! kept if longer than `min_speech_ms`. Regions are where speech is and no more: [`super::chunks`]
+//! pads what the recogniser hears. Speech too long for a chunk is cut by a rule of its own: at the deepest pause in
 //! the second half of what fits, where depth is how far probability stays below `onset`, summed over
 //! the pause. Only where there is no pause of 100 ms is it cut at its least probable frame.
 
 use std::ops::Range;
 
-use super::{Probabilities, SAMPLE_RATE_HZ};
+use super::{Probabilities, SAMPLE_RATE_HZ, chunks};
 use crate::options::VadOptions;
 use crate::timeline::Region;
 
@@ -23,23 +23,20 @@ pub(crate) fn regions(
     options: &VadOptions,
 ) -> Vec<Region> {
     let frame = probabilities.frame_samples;
-    let most = (options.max_chunk_seconds * SAMPLE_RATE_HZ as f64) as usize;
-    // Padding that would fill a chunk leaves no room for speech.
-    let pad = samples_of(options.pad_ms).min(most / 4);
-    let most_frames = (most - 2 * pad) / frame;
+    let room_seconds = options.max_chunk_seconds - 2.0 * chunks::pad_seconds(options);
+    let most_frames = (room_seconds * SAMPLE_RATE_HZ as f64) as usize / frame;
 
     let mut speech: Vec<Range<usize>> = Vec::new();
     for stretch in stretches(probabilities, samples, options) {
         cut(&probabilities.values, stretch, most_frames, frame, options.onset, &mut speech);
     }
-    let mut spans: Vec<Range<usize>> = speech
+    let seconds = |sample: usize| sample as f64 / SAMPLE_RATE_HZ as f64;
+    speech
         .iter()
         .map(|frames| frames.start * frame..samples.min(frames.end * frame))
         .filter(|span| span.len() > samples_of(options.min_speech_ms))
-        .collect();
-    pad_spans(&mut spans, pad, samples);
-    let seconds = |sample: usize| sample as f64 / SAMPLE_RATE_HZ as f64;
-    spans.into_iter().map(|span| Region::new(seconds(span.start), seconds(span.end))).collect()
+        .map(|span| Region::new(seconds(span.start), seconds(span.end)))
+        .collect()
 }
 
 /// Stretches of speech by hysteresis, in frames.
@@ -134,24 +131,6 @@ fn least_probable(probabilities: &[f32], reach: Range<usize>) -> usize {
     least
 }
 
-/// Widens spans by `pad` samples; two that are nearer than twice that meet in the middle.
-fn pad_spans(spans: &mut [Range<usize>], pad: usize, samples: usize) {
-    if let Some(first) = spans.first_mut() {
-        first.start = first.start.saturating_sub(pad);
-    }
-    for at in 0..spans.len() {
-        let end = spans[at].end;
-        let Some(next) = spans.get_mut(at + 1) else {
-            spans[at].end = samples.min(end + pad);
-            break;
-        };
-        let gap = next.start - end;
-        let share = if gap < 2 * pad { gap / 2 } else { pad };
-        next.start -= share;
-        spans[at].end = end + share;
-    }
-}
-
 fn samples_of(milliseconds: u32) -> usize {
     milliseconds as usize * (SAMPLE_RATE_HZ / 1000)
 }
@@ -201,14 +180,6 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_share_what_lies_between_them() {
-        let mut options = bare();
-        options.pad_ms = 320; // 10 frames
-        let runs = [(0.1, 4), (0.9, 10), (0.1, 12), (0.9, 10), (0.1, 40), (0.9, 10), (0.1, 4)];
-        assert_eq!(found(&runs, &options), [(0.0, 20.0), (20.0, 46.0), (66.0, 90.0)]);
-    }
-
-    #[test]
     fn long_speech_is_cut_at_its_deepest_pause() {
         let mut options = bare();
         options.max_chunk_seconds = 3.2; // 100 frames
@@ -236,14 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_longer_than_a_chunk_whatever_the_padding() {
+    fn nothing_is_longer_than_a_chunk_with_its_padding() {
         for pad_ms in [0, 400, 3000, u32::MAX] {
             for max_chunk_seconds in [1.0, 7.7, 30.0] {
                 let options = VadOptions { pad_ms, max_chunk_seconds, ..VadOptions::default() };
                 let values = (0..9000).map(|at| 0.75 + 0.25 * (at as f32 * 0.7).sin()).collect();
                 let probabilities = Probabilities { frame_samples: FRAME, values };
                 let regions = regions(&probabilities, 9000 * FRAME - 100, &options);
-                assert!(regions.iter().all(|r| r.duration() <= max_chunk_seconds + 1e-9));
+                let room = max_chunk_seconds - 2.0 * chunks::pad_seconds(&options);
+                assert!(regions.iter().all(|r| r.duration() <= room + 1e-9));
                 assert!(regions.windows(2).all(|pair| pair[0].end <= pair[1].start));
                 assert!(regions[regions.len() - 1].end <= (9000 * FRAME) as f64 / 16_000.0);
             }
