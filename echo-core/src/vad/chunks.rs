@@ -56,7 +56,8 @@ pub(crate) fn chunks(regions: &[Region], bounds: Region, options: &VadOptions) -
         groups.push(first..end);
         first = end;
     }
-    let half = |at: usize| if at == 0 || at == regions.len() { pad } else { pad.min(pause(at) / 2.0) };
+    let half =
+        |at: usize| if at == 0 || at == regions.len() { pad } else { pad.min(pause(at) / 2.0) };
     let chunk = |group: std::ops::Range<usize>| {
         let start = (regions[group.start].start - half(group.start)).max(bounds.start);
         let end = (regions[group.end - 1].end + half(group.end)).min(bounds.end);

@@ -5,6 +5,8 @@ pub(crate) mod config;
 pub(crate) mod decode;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod golden;
 pub(crate) mod language;
 mod loader;
 pub(crate) mod model;

@@ -7,8 +7,6 @@
 
 mod beam;
 mod fallback;
-#[cfg(test)]
-mod golden;
 mod greedy;
 mod hypothesis;
 mod logits;
