@@ -49,6 +49,12 @@ pub struct CueOptions {
     pub max_lines: Option<usize>,
     /// Repeat a cue for each of its words that has times, the word underlined. Default false.
     pub highlight_words: bool,
+    /// A cue that would have to be read faster stays longer, as far as the next one lets it. Subtitles
+    /// for adults have 15 to 20. `None` (the default) lets cues end with their words.
+    pub max_chars_per_second: Option<usize>,
+    /// A cue stays until the next one where the gap between them is at most this, in milliseconds.
+    /// Default 0.
+    pub close_gaps_ms: u64,
 }
 
 impl CueOptions {

@@ -20,6 +20,7 @@ mod cues;
 mod json;
 mod layout;
 mod output;
+mod reading;
 mod srt;
 mod subtitles;
 mod tsv;

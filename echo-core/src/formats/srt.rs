@@ -7,8 +7,9 @@
 use std::io::{self, Write};
 
 use super::clock::clock;
+use super::reading::readable_cues;
 use super::subtitles::{Grammar, numbered_lines, read_cues, segment};
-use super::{CueOptions, Format, assemble, cues, speaker_prefix};
+use super::{CueOptions, Format, assemble, speaker_prefix};
 use crate::error::Result;
 use crate::transcript::Transcript;
 
@@ -62,7 +63,7 @@ impl Srt {
 impl Format for Srt {
     fn write(&self, transcript: &Transcript, out: &mut dyn Write) -> io::Result<()> {
         let mut number = 0;
-        for cue in transcript.segments.iter().flat_map(|segment| cues::cues(segment, &self.cues)) {
+        for cue in readable_cues(transcript, &self.cues) {
             let speaker = speaker_prefix(cue.speaker);
             for (start, end, said) in cue.frames(self.cues.highlight_words) {
                 let text = cue.render(|span| match (span.word, said) {

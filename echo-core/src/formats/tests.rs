@@ -174,6 +174,7 @@ fn cues_keep_every_limit_and_every_character() {
             max_line_chars: [None, Some(1 + random.below(50))][random.below(2)],
             max_lines: [None, Some(1 + random.below(3))][random.below(2)],
             highlight_words: random.below(2) == 0,
+            ..CueOptions::default()
         };
         for segment in &transcript.segments {
             let cues = cues::cues(segment, &options);

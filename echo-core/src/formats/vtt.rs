@@ -8,10 +8,11 @@ use std::io::{self, Write};
 
 use super::clock::{self, clock, milliseconds};
 use super::cues::{Cue, tidy};
+use super::reading::readable_cues;
 use super::subtitles::{
     Grammar, RawCue, excerpt, numbered_lines, read_cues, segment, split_speaker,
 };
-use super::{CueOptions, Format, assemble, cues, speaker_prefix, unreadable};
+use super::{CueOptions, Format, assemble, speaker_prefix, unreadable};
 use crate::error::Result;
 use crate::transcript::{Segment, SpeakerId, Transcript, Word};
 
@@ -75,7 +76,7 @@ impl Vtt {
 impl Format for Vtt {
     fn write(&self, transcript: &Transcript, out: &mut dyn Write) -> io::Result<()> {
         write!(out, "WEBVTT\n\n")?;
-        for cue in transcript.segments.iter().flat_map(|segment| cues::cues(segment, &self.cues)) {
+        for cue in readable_cues(transcript, &self.cues) {
             let speaker = escape(&speaker_prefix(cue.speaker));
             if self.has_word_timestamps {
                 let text = timed_text(&cue);
