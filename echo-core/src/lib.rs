@@ -78,6 +78,26 @@
 //! text guides later text. Both try again at higher temperatures when a text repeats itself or is
 //! too unlikely ([`DecodeOptions`]).
 //!
+//! # Words
+//!
+//! [`Request::words`] gives every segment its words, each with a start, an end and, in
+//! [`Word::timing`], how they were found; a word is never without times, never outside its segment and
+//! never overlaps another. Whisper's attention places them at little cost. An acoustic model of the
+//! language (wav2vec 2.0 with a CTC head, named by [`Builder::aligner`] or found in the
+//! [`ModelStore`]) places them in frames of 20 ms; [`Align`] says which way is taken. Nothing is
+//! downloaded for it unasked, and models that may not be used commercially are only taken by name.
+//!
+//! ```no_run
+//! use echo_core::Transcriber;
+//!
+//! let transcriber = Transcriber::builder().build()?;
+//! let transcript = transcriber.request("talk.mp3").words(true).run()?;
+//! for word in transcript.words() {
+//!     println!("{:7.2} {:7.2} {}", word.start, word.end, word.text);
+//! }
+//! # Ok::<(), echo_core::Error>(())
+//! ```
+//!
 //! # Errors
 //!
 //! Everything returns [`Result`]. A variant of [`Error`] answers "what can I do about it", and
@@ -95,6 +115,7 @@
 //!
 //! Features only add. Which of the compiled devices is used is decided at run time by [`Device`].
 
+mod align;
 pub mod audio;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -114,13 +135,14 @@ mod transcriber;
 mod transcript;
 mod vad;
 mod whisper;
+mod words;
 
 pub use audio::{Audio, AudioOptions, AudioSource};
 pub use device::{ComputeType, Device};
 pub use error::{Cause, Error, ErrorKind, Result};
 pub use language::Language;
 pub use models::{CatalogEntry, Download, ModelKind, ModelStore, StoredModel, catalog};
-pub use options::{Channels, DecodeOptions, Mode, Task, TranscribeOptions, VadOptions};
+pub use options::{Align, Channels, DecodeOptions, Mode, Task, TranscribeOptions, VadOptions};
 pub use progress::{CancelToken, Progress, Stage};
 pub use request::{Request, Segments};
 pub use timeline::Region;

@@ -42,6 +42,21 @@ pub enum Channels {
     Each,
 }
 
+/// How the times of words are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Align {
+    /// By an acoustic model of the language where one was given, else by attention.
+    #[default]
+    Auto,
+    /// By an acoustic model of the language (CTC); an error where there is none.
+    Ctc,
+    /// By the recogniser's attention.
+    Attention,
+    /// Not at all: words share the time of their segment.
+    None,
+}
+
 /// What is asked of one transcription.
 ///
 /// ```
@@ -72,6 +87,12 @@ pub struct TranscribeOptions {
     /// The audio track of a file that has several, counted from 0 among its audio tracks; `None`
     /// (the default) takes the one marked as default, else the first.
     pub track: Option<u16>,
+    /// Find the words of every segment, with their times.
+    pub words: bool,
+    /// How the times of words are found, where words are asked for.
+    pub align: Align,
+    /// Make each segment a sentence; needs words, which are found for it.
+    pub sentences: bool,
     /// Rules of decoding.
     pub decode: DecodeOptions,
     /// Rules of voice activity detection, for [`Mode::Batched`].
@@ -79,6 +100,16 @@ pub struct TranscribeOptions {
 }
 
 impl TranscribeOptions {
+    /// Whether words are wanted, by themselves or for sentences.
+    pub(crate) fn needs_words(&self) -> bool {
+        self.words || self.sentences
+    }
+
+    /// Whether words are timed by the recogniser's attention.
+    pub(crate) fn uses_attention(&self) -> bool {
+        self.needs_words() && matches!(self.align, Align::Auto | Align::Attention)
+    }
+
     /// Checks every value.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crate::audio::AudioSource;
 use crate::error::{Error, Result};
 use crate::language::Language;
-use crate::options::{Task, TranscribeOptions};
+use crate::options::{Align, Task, TranscribeOptions};
 use crate::pipeline::{Engine, Event};
 use crate::progress::{CancelToken, Progress};
 use crate::transcript::{Segment, Transcript};
@@ -74,6 +74,19 @@ impl<'a> Request<'a> {
     /// Writes down an English translation.
     pub fn translate(mut self) -> Self {
         self.options.task = Task::Translate;
+        self
+    }
+
+    /// Finds the words of every segment, with their times.
+    pub fn words(mut self, words: bool) -> Self {
+        self.options.words = words;
+        self
+    }
+
+    /// How the times of words are found; asks for words, too.
+    pub fn align(mut self, align: Align) -> Self {
+        self.options.words = true;
+        self.options.align = align;
         self
     }
 

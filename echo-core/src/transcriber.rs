@@ -149,6 +149,7 @@ type OnDownload = Box<dyn FnMut(&Download) + Send>;
 #[must_use = "nothing is loaded before `build`"]
 pub struct Builder {
     model: String,
+    aligner: Option<String>,
     store: ModelStore,
     options: EngineOptions,
     on_download: Option<OnDownload>,
@@ -168,6 +169,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             model: DEFAULT_MODEL.to_owned(),
+            aligner: None,
             store: ModelStore::default(),
             options: EngineOptions::default(),
             on_download: None,
@@ -207,6 +209,14 @@ impl Builder {
         self
     }
 
+    /// An acoustic model (wav2vec 2.0 with a CTC head) of the language spoken, which places words
+    /// better than attention: a hub repository id, a folder or a file. Without it, a run that asks for
+    /// words takes the known model of its language if the store has it, and nothing is downloaded.
+    pub fn aligner(mut self, model: impl Into<String>) -> Self {
+        self.aligner = Some(model.into());
+        self
+    }
+
     /// Where models lie and whether the network may be used. Default: the user's cache folder, online.
     pub fn model_store(mut self, store: ModelStore) -> Self {
         self.store = store;
@@ -238,8 +248,12 @@ impl Builder {
             None => &mut ignore,
         };
         let store = self.store.cancel_with(&self.cancel);
-        let stored = store.pull(&self.model, report)?;
-        let engine = Engine::load(&self.model, &stored.path, &self.options)?;
+        let stored = store.pull(&self.model, &mut *report)?;
+        let mut engine = Engine::load(&self.model, &stored.path, store.clone(), &self.options)?;
+        if let Some(aligner) = &self.aligner {
+            let stored = store.pull(aligner, report)?;
+            engine.load_aligner(aligner, &stored.path)?;
+        }
         Ok(Transcriber { engine: Arc::new(engine) })
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first; a module uses only what lies below it.
 const LAYERS: &[&[&str]] = &[
-    &["error", "options", "transcript", "timeline", "progress", "language", "device"],
+    &["error", "options", "transcript", "timeline", "progress", "language", "device", "words"],
     &["audio", "models", "kernels"],
     &["features", "nn", "stages"],
     &["vad", "whisper", "align", "diarize", "segmentation", "formats"],

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::device::{ComputeType, Device};
 use crate::formats::{CueOptions, OutputFormat};
 use crate::language::Language;
-use crate::options::{Channels, Mode, Task, TranscribeOptions};
+use crate::options::{Align, Channels, Mode, Task, TranscribeOptions};
 use crate::timeline::Region;
 use crate::transcriber::DEFAULT_MODEL;
 
@@ -147,6 +147,23 @@ pub(super) struct TranscribeArguments {
     #[arg(long)]
     sequential: bool,
 
+    /// Find the words of every segment, with their times.
+    #[arg(long)]
+    words: bool,
+
+    /// How the times of words are found; implies --words.
+    #[arg(long, value_enum, value_name = "HOW")]
+    align: Option<AlignArgument>,
+
+    /// Make each segment a sentence.
+    #[arg(long)]
+    sentences: bool,
+
+    /// The acoustic model that --align takes: a hub repository id, a folder or a file; default: the
+    /// known one of the language, if it was pulled. Implies --words.
+    #[arg(long, value_name = "MODEL")]
+    pub(super) align_model: Option<String>,
+
     /// Context for the first window: names, spelling, style.
     #[arg(long, value_name = "TEXT")]
     initial_prompt: Option<String>,
@@ -183,12 +200,47 @@ pub(super) struct TranscribeArguments {
     /// Most lines of a subtitle; longer ones become several.
     #[arg(long, value_name = "N")]
     max_lines: Option<usize>,
+
+    /// Keep a subtitle on the screen long enough to be read at this speed, where there is room.
+    #[arg(long, value_name = "N")]
+    max_chars_per_second: Option<usize>,
+
+    /// Close gaps between subtitles that are not longer than this, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    close_gaps: u64,
+
+    /// Underline each word of a subtitle as it is said; implies --words.
+    #[arg(long)]
+    highlight_words: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TaskArgument {
     Transcribe,
     Translate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AlignArgument {
+    /// An acoustic model of the language where there is one, else attention.
+    Auto,
+    /// An acoustic model of the language.
+    Ctc,
+    /// The recogniser's attention.
+    Attention,
+    /// Words share the time of their segment.
+    None,
+}
+
+impl From<AlignArgument> for Align {
+    fn from(argument: AlignArgument) -> Self {
+        match argument {
+            AlignArgument::Auto => Self::Auto,
+            AlignArgument::Ctc => Self::Ctc,
+            AlignArgument::Attention => Self::Attention,
+            AlignArgument::None => Self::None,
+        }
+    }
 }
 
 impl TranscribeArguments {
@@ -205,6 +257,12 @@ impl TranscribeArguments {
             clips: self.clip.clone(),
             channels: self.channel.unwrap_or_default(),
             track: self.track,
+            words: self.words
+                || self.align.is_some()
+                || self.align_model.is_some()
+                || self.highlight_words,
+            sentences: self.sentences,
+            align: self.align.map(Align::from).unwrap_or_default(),
             ..TranscribeOptions::default()
         };
         let decode = &mut options.decode;
@@ -223,6 +281,9 @@ impl TranscribeArguments {
         CueOptions {
             max_line_chars: self.max_line_chars,
             max_lines: self.max_lines,
+            highlight_words: self.highlight_words,
+            max_chars_per_second: self.max_chars_per_second,
+            close_gaps_ms: self.close_gaps,
             ..CueOptions::default()
         }
     }

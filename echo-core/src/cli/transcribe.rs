@@ -22,7 +22,7 @@ pub(super) fn transcribe(arguments: &TranscribeArguments) -> u8 {
     let prepared = Plan::new(arguments).and_then(|plan| {
         let options = arguments.options();
         options.validate()?;
-        let transcriber = load(&arguments.model, arguments.batch_size, &cancel)?;
+        let transcriber = load(&arguments.model, Some(arguments), &cancel)?;
         Ok((plan, options, transcriber))
     });
     let (plan, options, transcriber) = match prepared {
@@ -74,7 +74,7 @@ pub(super) fn detect_language(arguments: &DetectArguments) -> u8 {
 /// Loads a model and shows its download.
 fn load(
     arguments: &ModelArguments,
-    batch_size: Option<usize>,
+    transcription: Option<&TranscribeArguments>,
     cancel: &CancelToken,
 ) -> Result<Transcriber> {
     let mut bars = DownloadBars::new(arguments.quiet);
@@ -88,7 +88,12 @@ fn load(
     if let Some(threads) = arguments.threads {
         builder = builder.threads(threads);
     }
-    if let Some(batch_size) = batch_size {
+    if let Some(aligner) =
+        transcription.and_then(|transcription| transcription.align_model.as_ref())
+    {
+        builder = builder.aligner(aligner);
+    }
+    if let Some(batch_size) = transcription.and_then(|transcription| transcription.batch_size) {
         builder = builder.batch_size(batch_size);
     }
     builder.build()

@@ -33,6 +33,7 @@ mod safetensors;
 mod selection;
 mod store;
 mod table;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -43,5 +44,7 @@ pub use meter::Download;
 pub use store::{ModelStore, StoredModel};
 
 pub(crate) use checkpoint::{Checkpoint, open};
+pub(crate) use folder::read_text;
+pub(crate) use tensors::{Tensors, open_tensors};
 #[cfg(test)]
 pub(crate) use vocabulary::Vocabulary;

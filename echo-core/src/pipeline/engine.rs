@@ -1,12 +1,14 @@
 //! Everything that stays loaded between runs.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::align::acoustic::Acoustic;
 use crate::device::{ComputeType, Device};
 use crate::error::{Error, Result};
 use crate::kernels::select::{Choice, select};
 use crate::language::Language;
-use crate::models;
+use crate::models::{self, ModelStore};
 use crate::vad::silero::Silero;
 use crate::whisper::Recognizer;
 
@@ -48,11 +50,23 @@ pub(crate) struct Engine {
     model: String,
     choice: Choice,
     batch_size: usize,
+    threads: usize,
+    /// Where the acoustic models of languages are looked for.
+    store: ModelStore,
+    /// The acoustic model that was named.
+    aligner: Option<Arc<Acoustic>>,
+    /// The last acoustic model that a language was found to have, by its repository.
+    stored_aligner: Mutex<Option<(String, Arc<Acoustic>)>>,
 }
 
 impl Engine {
     /// Loads the model at `path`, called `model` in messages.
-    pub(crate) fn load(model: &str, path: &Path, options: &EngineOptions) -> Result<Self> {
+    pub(crate) fn load(
+        model: &str,
+        path: &Path,
+        store: ModelStore,
+        options: &EngineOptions,
+    ) -> Result<Self> {
         let choice = select(options.device, options.compute_type)?;
         let checkpoint = models::open(path)?;
         let recognizer = Recognizer::load(&checkpoint, choice, options.threads)?;
@@ -62,7 +76,35 @@ impl Engine {
             model: model.to_owned(),
             choice,
             batch_size: options.batch_size,
+            threads: options.threads.unwrap_or_else(processors),
+            store,
+            aligner: None,
+            stored_aligner: Mutex::default(),
         })
+    }
+
+    /// Loads an acoustic model that places the words of every run that asks for it.
+    pub(crate) fn load_aligner(&mut self, name: &str, path: &Path) -> Result<()> {
+        self.aligner = Some(Arc::new(Acoustic::load(name, path, self.threads)?));
+        Ok(())
+    }
+
+    /// The acoustic model that was named.
+    pub(super) fn aligner(&self) -> Option<Arc<Acoustic>> {
+        self.aligner.clone()
+    }
+
+    /// The acoustic model of a repository, if the store has it; nothing is downloaded.
+    pub(super) fn stored_aligner(&self, repository: &str) -> Result<Option<Arc<Acoustic>>> {
+        // Whoever panicked while it loaded left nothing half done behind.
+        let mut last = self.stored_aligner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, aligner)) = last.as_ref().filter(|(name, _)| name == repository) {
+            return Ok(Some(Arc::clone(aligner)));
+        }
+        let Ok(path) = self.store.path(repository) else { return Ok(None) };
+        let aligner = Arc::new(Acoustic::load(repository, &path, self.threads)?);
+        *last = Some((repository.to_owned(), Arc::clone(&aligner)));
+        Ok(Some(aligner))
     }
 
     pub(crate) fn model(&self) -> &str {
@@ -97,4 +139,8 @@ impl Engine {
             expected: "a language that the model knows",
         })
     }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

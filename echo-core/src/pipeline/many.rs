@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::aligning::Placer;
 use super::engine::Engine;
-use super::speech;
+use super::speech::{self, Speech};
 use crate::audio::{Audio, AudioSource};
 use crate::error::{Error, Result};
 use crate::options::{Channels, Mode, TranscribeOptions};
 use crate::progress::CancelToken;
-use crate::timeline::Region;
-use crate::transcript::Transcript;
+use crate::transcript::{Segment, Transcript};
 use crate::whisper::batched;
 
 /// Transcripts of many sources, in their order, read and recognised as they are taken.
@@ -26,7 +26,7 @@ pub(crate) struct Many<I> {
 struct Prepared {
     index: usize,
     audio: Audio,
-    spans: Vec<Region>,
+    speech: Speech,
     transcript: Transcript,
 }
 
@@ -58,7 +58,7 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
             }
             match self.prepare(index, source) {
                 Ok(source) => {
-                    n_chunks += source.spans.len();
+                    n_chunks += source.speech.chunks.len();
                     prepared.push(source);
                 }
                 Err(error) => failed.push((index, Err(error))),
@@ -76,29 +76,30 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
         let channels = engine.load_audio(source, &self.options, cancel, &mut |_| Ok(()))?;
         let audio = channels.into_iter().next().unwrap_or_default();
         let samples = audio.samples();
-        let spans = engine.chunks(samples, &self.options, &mut |_| cancel.check())?;
+        let speech = engine.speech(samples, &self.options, &mut |_| cancel.check())?;
         let mut transcript = Transcript::new(audio.duration());
         transcript.warnings.extend_from_slice(audio.warnings());
         if let Some(language) = self.options.language {
             engine.check_language(language)?;
             transcript.language = Some(language);
         } else if let Some((language, probability)) =
-            engine.languages(samples, &spans, cancel)?.first()
+            engine.languages(samples, &speech.chunks, cancel)?.first()
         {
             transcript.language = Some(*language);
             transcript.language_probability = Some(*probability);
         }
-        Ok(Prepared { index, audio, spans, transcript })
+        Ok(Prepared { index, audio, speech, transcript })
     }
 
     /// Recognises the chunks of all prepared sources together.
-    fn recognise(&self, mut prepared: Vec<Prepared>) -> Vec<(usize, Result<Transcript>)> {
+    fn recognise(&self, prepared: Vec<Prepared>) -> Vec<(usize, Result<Transcript>)> {
         let mut chunks = Vec::new();
         let mut owners = Vec::new();
         for (owner, source) in prepared.iter().enumerate() {
             if let Some(language) = source.transcript.language {
                 let samples = source.audio.samples();
-                chunks.extend(speech::batch(samples, &source.spans, language));
+                let Speech { chunks: spans, regions } = &source.speech;
+                chunks.extend(speech::batch(samples, spans, regions, language));
                 owners.resize(chunks.len(), owner);
             }
         }
@@ -117,10 +118,25 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
         if let Err(error) = outcome {
             return shared_failure(error, prepared.iter().map(|source| source.index));
         }
-        for (source, segments) in prepared.iter_mut().zip(segments) {
+        let finish = |(mut source, mut segments): (Prepared, Vec<Segment>)| {
+            let placed = self.place_words(&source, &mut segments);
             source.transcript.segments = segments;
-        }
-        prepared.into_iter().map(|source| (source.index, Ok(source.transcript))).collect()
+            (source.index, placed.map(|()| source.transcript))
+        };
+        prepared.into_iter().zip(segments).map(finish).collect()
+    }
+}
+
+impl<I> Many<I> {
+    /// Places the words of a source, if they are wanted.
+    fn place_words(&self, source: &Prepared, segments: &mut Vec<Segment>) -> Result<()> {
+        let Some(language) = source.transcript.language.filter(|_| self.options.needs_words())
+        else {
+            return Ok(());
+        };
+        let samples = source.audio.samples();
+        let placer = Placer::new(&self.engine, samples, language, &self.options, &self.cancel);
+        placer?.place(segments)
     }
 }
 

@@ -4,12 +4,15 @@
 //! find speech, recognise, report. The order of the stages is written here and nowhere else. Stages
 //! exchange plain types: samples, regions, segments.
 
+mod aligning;
 mod engine;
 mod many;
 mod speech;
 
+use self::aligning::Placer;
 pub(crate) use self::engine::{Engine, EngineOptions};
 pub(crate) use self::many::Many;
+use self::speech::Speech;
 use crate::audio::{Audio, AudioOptions, AudioSource};
 use crate::error::Result;
 use crate::language::Language;
@@ -18,7 +21,7 @@ use crate::progress::{CancelToken, Progress, Stage, overall};
 use crate::timeline::Region;
 use crate::transcript::{Segment, SpeakerId, Transcript};
 use crate::whisper::batched::{self, Chunk};
-use crate::whisper::sequential;
+use crate::whisper::sequential::{self, Source};
 
 /// What a run says while it goes on.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl Engine {
         let options = TranscribeOptions::default();
         let channels = self.load_audio(source, &options, cancel, &mut |_| Ok(()))?;
         let samples = channels.first().map_or(&[][..], Audio::samples);
-        let chunks = self.chunks(samples, &options, &mut |_| cancel.check())?;
+        let chunks = self.speech(samples, &options, &mut |_| cancel.check())?.chunks;
         self.languages(samples, &chunks, cancel)
     }
 
@@ -113,18 +116,25 @@ impl Engine {
         let mut heard = Heard::default();
         let clips = speech::clips(&options.clips, samples.len());
         let needs_chunks = options.mode == Mode::Batched || options.language.is_none();
-        let mut chunks = Vec::new();
-        if needs_chunks {
-            chunks = self.chunks(samples, options, &mut |fraction| {
+        let mut speech = Speech::default();
+        if needs_chunks || options.uses_attention() {
+            speech = self.speech(samples, options, &mut |fraction| {
                 cancel.check()?;
                 outlet.progress(Stage::Detecting, fraction)
             })?;
-            if chunks.is_empty() {
+            if needs_chunks && speech.chunks.is_empty() {
                 return Ok(heard);
             }
         }
-        let language = self.language(samples, &chunks, options, &mut heard, cancel)?;
-        let mut collect = |reached: f64, segments: Vec<Segment>| {
+        let language = self.language(samples, &speech.chunks, options, &mut heard, cancel)?;
+        let mut placer = match options.needs_words() {
+            true => Some(Placer::new(self, samples, language, options, cancel)?),
+            false => None,
+        };
+        let mut collect = |reached: f64, mut segments: Vec<Segment>| {
+            if let Some(placer) = &mut placer {
+                placer.place(&mut segments)?;
+            }
             for mut segment in segments {
                 segment.speaker.clone_from(&speaker);
                 heard.segments.push(segment.clone());
@@ -134,8 +144,9 @@ impl Engine {
         };
         match options.mode {
             Mode::Batched => {
+                let Speech { chunks, regions } = &speech;
                 let n_chunks = chunks.len() as f64;
-                let chunks: Vec<Chunk<'_>> = speech::batch(samples, &chunks, language);
+                let chunks: Vec<Chunk<'_>> = speech::batch(samples, chunks, regions, language);
                 batched::transcribe(
                     &self.recognizer,
                     &chunks,
@@ -145,15 +156,12 @@ impl Engine {
                     cancel,
                 )?;
             }
-            Mode::Sequential => sequential::transcribe(
-                &self.recognizer,
-                samples,
-                &clips,
-                language,
-                options,
-                &mut |reached, segments| collect(reached, segments),
-                cancel,
-            )?,
+            Mode::Sequential => {
+                let (clips, speech) = (&*clips, &*speech.regions);
+                let source = Source { samples, clips, speech, language };
+                let mut collect = |reached, segments| collect(reached, segments);
+                sequential::transcribe(&self.recognizer, &source, options, &mut collect, cancel)?;
+            }
         }
         Ok(heard)
     }

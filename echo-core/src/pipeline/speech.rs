@@ -33,21 +33,33 @@ pub(super) fn clips(asked: &[Region], n_samples: usize) -> Vec<Region> {
 pub(super) fn batch<'a>(
     samples: &'a [f32],
     spans: &[Region],
+    speech: &'a [Region],
     language: Language,
 ) -> Vec<Chunk<'a>> {
-    let chunk =
-        |(index, &span): (usize, &Region)| Chunk { samples, span, language, is_first: index == 0 };
+    let chunk = |(index, &span): (usize, &Region)| {
+        let is_first = index == 0;
+        Chunk { samples, span, language, is_first, speech }
+    };
     spans.iter().enumerate().map(chunk).collect()
+}
+
+/// Where somebody speaks in a source.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Speech {
+    /// What the recogniser hears at once.
+    pub(super) chunks: Vec<Region>,
+    /// Where speech is, without the recogniser's padding.
+    pub(super) regions: Vec<Region>,
 }
 
 impl Engine {
     /// The speech in the clips asked for, in chunks of at most one window.
-    pub(super) fn chunks(
+    pub(super) fn speech(
         &self,
         samples: &[f32],
         options: &TranscribeOptions,
         progress: &mut dyn FnMut(f64) -> Result<()>,
-    ) -> Result<Vec<Region>> {
+    ) -> Result<Speech> {
         let regions = vad::speech_regions(&self.vad, samples, &options.vad, progress)?;
         let clips = clips(&options.clips, samples.len());
         let mut spans = Vec::new();
@@ -57,7 +69,7 @@ impl Engine {
             let chunks = vad::chunks::chunks(&inside, clip, &options.vad);
             spans.extend(chunks.into_iter().map(|chunk| chunk.span));
         }
-        Ok(spans)
+        Ok(Speech { chunks: spans, regions })
     }
 
     /// Every language with its probability: of the first chunk if that is clear, else the mean over
@@ -71,7 +83,7 @@ impl Engine {
         let mut sums: Vec<(Language, f32)> = Vec::new();
         let mut n_heard = 0.0;
         for &span in chunks.iter().take(MAX_LANGUAGE_CHUNKS) {
-            let chunk = batch(samples, &[span], Language::ENGLISH);
+            let chunk = batch(samples, &[span], &[], Language::ENGLISH);
             let table = language::of_chunk(&self.recognizer, &chunk[0], cancel)?;
             n_heard += 1.0;
             for (language, probability) in table {

@@ -12,7 +12,9 @@ use super::Recognizer;
 use super::decode::prompt::Prompts;
 use super::decode::{Decoded, Decoder, Job};
 use super::language;
+use super::network::Encoded;
 use super::segments;
+use super::words;
 use crate::error::Result;
 use crate::features::mel::{HOP_SAMPLES, LogMel, Mel};
 use crate::language::Language;
@@ -37,6 +39,8 @@ pub(crate) struct Chunk<'a> {
     pub(crate) language: Language,
     /// Whether it is the first of its source.
     pub(crate) is_first: bool,
+    /// Where speech is in its source, in order; empty if nobody looked.
+    pub(crate) speech: &'a [Region],
 }
 
 impl Chunk<'_> {
@@ -144,15 +148,44 @@ impl<'a> Batches<'a> {
         }
         let decoded = self.decoder.decode(&encoded, &jobs, cancel)?;
         let windows = batch.iter().zip(&decoded).zip(&languages);
-        Ok(windows.map(|((work, decoded), &language)| self.cut(work, decoded, language)).collect())
+        let cut = |((work, decoded), &language)| self.cut(work, decoded, language);
+        let mut heard: Vec<Heard> = windows.map(cut).collect();
+        if self.options.uses_attention() {
+            self.find_words(batch, &encoded, &languages, &mut heard, cancel)?;
+        }
+        Ok(heard.into_iter().map(|heard| (heard.segments, heard.rest)).collect())
+    }
+
+    /// Gives the segments of a batch their words.
+    fn find_words(
+        &self,
+        batch: &[Work],
+        encoded: &Encoded,
+        languages: &[Language],
+        heard: &mut [Heard],
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let mut windows = Vec::with_capacity(batch.len());
+        for (index, (work, heard)) in batch.iter().zip(heard).enumerate() {
+            if heard.segments.is_empty() {
+                continue;
+            }
+            windows.push(words::Window {
+                index,
+                span: work.span,
+                limit: heard.rest.map_or(work.span.end, |rest| rest.start),
+                language: languages[index],
+                samples: self.chunks[work.chunk].samples,
+                speech: self.chunks[work.chunk].speech,
+                segments: &mut heard.segments,
+                logprobs: std::mem::take(&mut heard.logprobs),
+            });
+        }
+        words::find(self.recognizer, encoded, self.options.task, &mut windows, cancel)
     }
 
     /// The language of each window, heard anew where languages may change.
-    fn languages(
-        &self,
-        batch: &[Work],
-        encoded: &super::network::Encoded,
-    ) -> Result<Vec<Language>> {
+    fn languages(&self, batch: &[Work], encoded: &Encoded) -> Result<Vec<Language>> {
         let given = batch.iter().map(|work| self.chunks[work.chunk].language);
         if !self.options.multilingual {
             return Ok(given.collect());
@@ -167,14 +200,10 @@ impl<'a> Batches<'a> {
     }
 
     /// Segments of one window, and the rest of its chunk where it was not understood to its end.
-    fn cut(
-        &self,
-        work: &Work,
-        decoded: &Decoded,
-        language: Language,
-    ) -> (Vec<Segment>, Option<Region>) {
+    fn cut(&self, work: &Work, decoded: &Decoded, language: Language) -> Heard {
+        let mut heard = Heard::default();
         if decoded.is_silent {
-            return (Vec::new(), None);
+            return heard;
         }
         let tokenizer = &self.recognizer.tokenizer;
         let Region { start, end } = work.span;
@@ -185,15 +214,24 @@ impl<'a> Batches<'a> {
             && rest.duration() > MIN_REST_SECONDS;
         // What is too short to be heard again is kept as it was understood.
         let kept = cut.open.as_ref().filter(|_| !is_worth_hearing);
-        let pieces = cut.pieces.iter().chain(kept);
-        let mut found: Vec<Segment> = pieces
-            .filter_map(|piece| segments::segment(tokenizer, piece, decoded, start, end))
-            .collect();
-        if self.options.multilingual {
-            for segment in &mut found {
-                segment.language = Some(language);
+        for piece in cut.pieces.iter().chain(kept) {
+            if let Some(mut segment) = segments::segment(tokenizer, piece, decoded, start, end) {
+                segment.language = self.options.multilingual.then_some(language);
+                heard.segments.push(segment);
+                heard.logprobs.push(segments::logprobs(tokenizer, piece, decoded));
             }
         }
-        (found, is_worth_hearing.then_some(rest))
+        heard.rest = is_worth_hearing.then_some(rest);
+        heard
     }
+}
+
+/// What was understood of one window.
+#[derive(Debug, Default)]
+struct Heard {
+    segments: Vec<Segment>,
+    /// The log probability of each token of each segment.
+    logprobs: Vec<Vec<f32>>,
+    /// What of its chunk is to be heard again.
+    rest: Option<Region>,
 }

@@ -142,7 +142,7 @@ impl Session for FakeSession<'_> {
         Ok(())
     }
 
-    fn alignment(&mut self, _row: usize, _tokens: &[u32]) -> Result<Vec<f32>> {
+    fn alignment(&mut self, _tokens: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
         unreachable!("decoding asks for no alignment")
     }
 }

@@ -222,8 +222,8 @@ fn a_long_recording_is_walked_through_as_in_faster_whisper() {
         let (options, cancel) = (run_options(name), CancelToken::new());
         let language = Language::ENGLISH;
         let on_window: &mut sequential::OnWindow<'_> = &mut on_window;
-        sequential::transcribe(&recognizer, &samples, &all, language, &options, on_window, &cancel)
-            .unwrap();
+        let source = sequential::Source { samples: &samples, clips: &all, speech: &[], language };
+        sequential::transcribe(&recognizer, &source, &options, on_window, &cancel).unwrap();
         assert_said(&recognizer, &found, reference, seconds, name);
     }
 }
@@ -239,6 +239,7 @@ fn batched_windows_say_what_they_say_in_faster_whisper() {
         span: Region::new(start, end),
         language: Language::ENGLISH,
         is_first: start == 0.0,
+        speech: &[],
     };
     let chunks: Vec<Chunk<'_>> = golden.spans.iter().map(chunk).collect();
     for (name, reference) in &golden.runs {

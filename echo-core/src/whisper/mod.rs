@@ -15,6 +15,7 @@ pub(crate) mod segments;
 pub(crate) mod sequential;
 mod session;
 pub(crate) mod tokenizer;
+pub(crate) mod words;
 
 use crate::error::Result;
 use crate::features::mel::LogMel;

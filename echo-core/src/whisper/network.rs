@@ -44,8 +44,7 @@ pub(crate) trait Session: Send {
     /// more of them than before.
     fn select(&mut self, parents: &[usize]) -> Result<()>;
 
-    /// Like [`step`](Self::step) for one hypothesis without logits: returns the cross-attention
+    /// Like [`step`](Self::step) without logits: returns for each hypothesis the cross-attention
     /// probabilities of the model's alignment heads, `(alignment_heads, tokens, 1500)` flattened.
-    #[cfg_attr(not(test), expect(dead_code, reason = "word times will be found with it"))]
-    fn alignment(&mut self, row: usize, tokens: &[u32]) -> Result<Vec<f32>>;
+    fn alignment(&mut self, tokens: &[&[u32]]) -> Result<Vec<Vec<f32>>>;
 }

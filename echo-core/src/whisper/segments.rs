@@ -30,6 +30,8 @@ pub(crate) struct Piece {
     pub(crate) start: f64,
     /// Seconds from the start of the window.
     pub(crate) end: f64,
+    /// Where its first token stands among the window's.
+    pub(crate) first: usize,
     /// With their timestamps.
     pub(crate) tokens: Vec<u32>,
 }
@@ -45,7 +47,7 @@ pub(crate) fn cut(tokenizer: &Tokenizer, tokens: &[u32], duration: f64) -> Cut {
     if ends.is_empty() {
         let last = tokens.iter().filter_map(|&token| time(token)).next_back();
         let end = last.filter(|&last| last > 0.0).unwrap_or(duration);
-        let pieces = vec![Piece { start: 0.0, end, tokens: tokens.to_vec() }];
+        let pieces = vec![Piece { start: 0.0, end, first: 0, tokens: tokens.to_vec() }];
         return Cut { pieces, understood: duration, is_closed, open: None };
     }
     if is_closed {
@@ -59,12 +61,17 @@ pub(crate) fn cut(tokenizer: &Tokenizer, tokens: &[u32], duration: f64) -> Cut {
         let last = piece.last().and_then(|&token| time(token));
         let start = first.unwrap_or(reached);
         reached = last.unwrap_or(start);
-        pieces.push(Piece { start, end: reached, tokens: piece.to_vec() });
+        pieces.push(Piece { start, end: reached, first: from, tokens: piece.to_vec() });
         from = end;
     }
     let rest = &tokens[from..];
     let has_text = rest.iter().any(|&token| token < special.end_of_text);
-    let open = has_text.then(|| Piece { start: reached, end: duration, tokens: rest.to_vec() });
+    let open = has_text.then(|| Piece {
+        start: reached,
+        end: duration,
+        first: from,
+        tokens: rest.to_vec(),
+    });
     Cut { pieces, understood: if is_closed { duration } else { reached }, is_closed, open }
 }
 
@@ -94,6 +101,14 @@ pub(crate) fn segment(
         no_speech_prob: decoded.no_speech_prob,
     });
     Some(segment)
+}
+
+/// The log probability of each text token of a piece, as in the [`Decoding`] of its segment.
+pub(crate) fn logprobs(tokenizer: &Tokenizer, piece: &Piece, decoded: &Decoded) -> Vec<f32> {
+    let end_of_text = tokenizer.special.end_of_text;
+    let logprobs = decoded.logprobs.get(piece.first..).unwrap_or_default();
+    let all = piece.tokens.iter().zip(logprobs);
+    all.filter(|(token, _)| **token < end_of_text).map(|(_, logprob)| *logprob).collect()
 }
 
 fn seconds(frames: usize) -> f64 {

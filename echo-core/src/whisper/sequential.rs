@@ -9,7 +9,9 @@ use super::Recognizer;
 use super::decode::prompt::Prompts;
 use super::decode::{Decoded, Decoder, Job};
 use super::language;
+use super::network::Encoded;
 use super::segments;
+use super::words;
 use crate::error::Result;
 use crate::features::mel::{HOP_SAMPLES, WINDOW_FRAMES};
 use crate::language::Language;
@@ -27,19 +29,30 @@ const SILENCE: f32 = 2.0 / 32_768.0;
 /// Receives how far the work is, from 0 to 1, and the segments of a window.
 pub(crate) type OnWindow<'a> = dyn FnMut(f64, Vec<Segment>) -> Result<()> + 'a;
 
+/// What is to be recognised.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// All samples, 16 kHz mono.
+    pub(crate) samples: &'a [f32],
+    /// Which parts of it, in order.
+    pub(crate) clips: &'a [Region],
+    /// Where somebody speaks in it, for the times of words; empty if nobody looked.
+    pub(crate) speech: &'a [Region],
+    /// The language spoken.
+    pub(crate) language: Language,
+}
+
 /// Recognises the clips of one source, in order.
 pub(crate) fn transcribe(
     recognizer: &Recognizer,
-    samples: &[f32],
-    clips: &[Region],
-    language: Language,
+    source: &Source<'_>,
     options: &TranscribeOptions,
     on_window: &mut OnWindow<'_>,
     cancel: &CancelToken,
 ) -> Result<()> {
-    let n_frames = samples.len() / HOP_SAMPLES;
-    let mut walk = Walk::new(recognizer, samples, language, options)?;
-    for clip in clips {
+    let n_frames = source.samples.len() / HOP_SAMPLES;
+    let mut walk = Walk::new(recognizer, source, options)?;
+    for clip in source.clips {
         let frame = |seconds: f64| ((seconds * FRAMES_PER_SECOND).round() as usize).min(n_frames);
         let (mut seek, end) = (frame(clip.start), frame(clip.end));
         while seek < end {
@@ -70,6 +83,7 @@ impl Window {
 struct Walk<'a> {
     recognizer: &'a Recognizer,
     samples: &'a [f32],
+    speech: &'a [Region],
     language: Language,
     options: &'a TranscribeOptions,
     decoder: Decoder<'a>,
@@ -83,8 +97,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(
         recognizer: &'a Recognizer,
-        samples: &'a [f32],
-        language: Language,
+        source: &Source<'a>,
         options: &'a TranscribeOptions,
     ) -> Result<Self> {
         let network = &*recognizer.network;
@@ -93,11 +106,12 @@ impl<'a> Walk<'a> {
         let prompts = Prompts::new(tokenizer, text_context, options.task, &options.decode)?;
         Ok(Self {
             recognizer,
-            samples,
-            language,
+            samples: source.samples,
+            speech: source.speech,
+            language: source.language,
             options,
             decoder: Decoder::new(network, tokenizer, &options.decode)?,
-            maximum: recognizer.log_mel.maximum(samples),
+            maximum: recognizer.log_mel.maximum(source.samples),
             context: prompts.initial.clone(),
             prompts,
         })
@@ -114,7 +128,7 @@ impl<'a> Walk<'a> {
         if self.is_silent(window) {
             return Ok(Vec::new());
         }
-        let (decoded, language) = self.decode(window, cancel)?;
+        let (decoded, language, encoded) = self.decode(window, cancel)?;
         if decoded.is_silent {
             return Ok(Vec::new());
         }
@@ -126,7 +140,7 @@ impl<'a> Walk<'a> {
             *seek = window.start + understood.min(window.frames);
         }
         let tokenizer = &self.recognizer.tokenizer;
-        let mut found = Vec::new();
+        let (mut found, mut logprobs) = (Vec::new(), Vec::new());
         for piece in &cut.pieces {
             let limit = span.end;
             if let Some(mut segment) =
@@ -135,7 +149,23 @@ impl<'a> Walk<'a> {
                 self.context.extend_from_slice(&piece.tokens);
                 segment.language = self.options.multilingual.then_some(language);
                 found.push(segment);
+                logprobs.push(segments::logprobs(tokenizer, piece, &decoded));
             }
+        }
+        if self.options.uses_attention() && !found.is_empty() {
+            let limit = (*seek as f64 / FRAMES_PER_SECOND).min(span.end);
+            let (speech, segments) = (self.speech, &mut *found);
+            let words = words::Window {
+                index: 0,
+                span,
+                limit,
+                language,
+                samples: self.samples,
+                speech,
+                segments,
+                logprobs,
+            };
+            words::find(self.recognizer, &encoded, self.options.task, &mut [words], cancel)?;
         }
         let decode = &self.options.decode;
         if !decode.condition_on_previous_text
@@ -147,7 +177,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Decodes one window, in the language given or, where languages may change, the one heard.
-    fn decode(&self, window: &Window, cancel: &CancelToken) -> Result<(Decoded, Language)> {
+    fn decode(
+        &self,
+        window: &Window,
+        cancel: &CancelToken,
+    ) -> Result<(Decoded, Language, Encoded)> {
         let Recognizer { network, tokenizer, log_mel } = self.recognizer;
         let maximum = Some(self.maximum);
         let mel = log_mel.window(self.samples, window.start, window.frames, maximum);
@@ -161,7 +195,7 @@ impl<'a> Walk<'a> {
         let prompt = self.prompts.prompt(language, &self.context, window.start == 0)?;
         let job = Job { window: 0, prompt, seed: window.start as u64 };
         let decoded = self.decoder.decode(&encoded, &[job], cancel)?;
-        Ok((decoded.into_iter().next().unwrap_or_default(), language))
+        Ok((decoded.into_iter().next().unwrap_or_default(), language, encoded))
     }
 
     /// Whether a window holds nothing at all, so that it need not be heard.

@@ -139,13 +139,12 @@ impl<B: Backend> Session for Decoding<'_, B> {
         Ok(())
     }
 
-    fn alignment(&mut self, row: usize, tokens: &[u32]) -> Result<Vec<f32>> {
-        let mut all: Vec<&[u32]> = vec![&[]; self.hypotheses.len()];
-        match all.get_mut(row) {
-            Some(own) if !tokens.is_empty() => *own = tokens,
-            _ => return Err(Error::inference(CONTEXT, format!("nothing to align in row {row}"))),
+    fn alignment(&mut self, tokens: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
+        let rows = self.rows(tokens)?;
+        let n_tokens: usize = tokens.iter().map(|tokens| tokens.len()).sum();
+        if n_tokens == 0 {
+            return Err(Error::inference(CONTEXT, "nothing to align"));
         }
-        let rows = self.rows(&all)?;
         let heads = &self.model.alignment_heads;
         let mut collect: Vec<CollectedAttention> = Vec::new();
         collect.resize_with(self.model.decoder.layers.len(), CollectedAttention::default);
@@ -155,12 +154,16 @@ impl<B: Backend> Session for Decoding<'_, B> {
             places.push((layer, collect[layer].heads.len()));
             collect[layer].heads.push(head);
         }
-        self.run(&all, &rows, &mut collect)?;
-        let matrix = tokens.len() * FRAMES;
-        let mut weights = Vec::with_capacity(heads.len() * matrix);
-        for (layer, place) in places {
-            weights.extend_from_slice(&collect[layer].weights[place * matrix..][..matrix]);
-        }
-        Ok(weights)
+        self.run(tokens, &rows, &mut collect)?;
+        let own_weights = |row: &Row| {
+            let mut weights = Vec::with_capacity(heads.len() * row.tokens.len() * FRAMES);
+            for &(layer, place) in &places {
+                let matrix = &collect[layer].weights[place * n_tokens * FRAMES..];
+                let own = row.tokens.start * FRAMES..row.tokens.end * FRAMES;
+                weights.extend_from_slice(&matrix[own]);
+            }
+            weights
+        };
+        Ok(rows.iter().map(own_weights).collect())
     }
 }

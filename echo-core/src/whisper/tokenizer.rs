@@ -6,6 +6,7 @@
 //! tokens. Source: openai/whisper tokenizer.py.
 
 mod bytes;
+mod pieces;
 mod special;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use std::collections::BTreeSet;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+pub(crate) use pieces::TextPiece;
 pub(crate) use special::{SECONDS_PER_TIMESTAMP, SpecialTokens};
 
 use super::config::WhisperConfig;

@@ -40,7 +40,7 @@ struct Candidate {
 
 impl Beam {
     pub(super) fn new(prefix: &[u32], limits: Limits, options: BeamOptions) -> Self {
-        let start = Hypothesis { tokens: prefix.to_vec(), sum_logprob: 0.0 };
+        let start = Hypothesis::beginning(prefix);
         Self { options, limits, alive: vec![start], finished: Vec::new() }
     }
 
@@ -94,6 +94,7 @@ impl Search for Beam {
             let mut ended = Hypothesis { sum_logprob: candidate.sum_logprob, ..parent.clone() };
             if candidate.token != end_of_text {
                 ended.tokens.push(candidate.token);
+                ended.logprobs.push(candidate.sum_logprob - parent.sum_logprob);
             }
             self.finished.push(ended);
             if !is_last {
@@ -185,8 +186,8 @@ mod tests {
         let finish = |length_penalty| {
             let mut search = beam(2, 1.0, length_penalty);
             search.finished = vec![
-                Hypothesis { tokens: vec![0], sum_logprob: -1.0 },
-                Hypothesis { tokens: vec![1, 2, 3], sum_logprob: -1.5 },
+                Hypothesis { sum_logprob: -1.0, ..Hypothesis::beginning(&[0]) },
+                Hypothesis { sum_logprob: -1.5, ..Hypothesis::beginning(&[1, 2, 3]) },
             ];
             search.into_best().unwrap().tokens.len()
         };

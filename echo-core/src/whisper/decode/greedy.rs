@@ -14,7 +14,7 @@ pub(super) struct Greedy {
 
 impl Greedy {
     pub(super) fn new(prefix: &[u32], limits: Limits) -> Self {
-        let start = Hypothesis { tokens: prefix.to_vec(), sum_logprob: 0.0 };
+        let start = Hypothesis::beginning(prefix);
         Self { limits, alive: vec![start], finished: None }
     }
 }
@@ -29,8 +29,8 @@ impl Search for Greedy {
             return Vec::new();
         };
         let Some(token) = logits::index_of_highest(row) else { return Vec::new() };
-        hypothesis.sum_logprob += row[token] - logits::log_sum_exp(row);
-        let has_ended = self.limits.push(&mut hypothesis, token as u32);
+        let logprob = row[token] - logits::log_sum_exp(row);
+        let has_ended = self.limits.push(&mut hypothesis, token as u32, logprob);
         if has_ended {
             self.finished = Some(hypothesis);
             return Vec::new();

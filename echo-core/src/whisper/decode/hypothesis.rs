@@ -5,17 +5,27 @@
 pub(super) struct Hypothesis {
     /// The forced prefix and the tokens chosen after it, without the end of text.
     pub(super) tokens: Vec<u32>,
+    /// The natural log probability of each token; 0 for those that were forced.
+    pub(super) logprobs: Vec<f32>,
     /// Sum of the natural log probabilities of the chosen tokens, the end of text included.
     pub(super) sum_logprob: f32,
 }
 
 impl Hypothesis {
+    /// Nothing chosen yet after a forced prefix.
+    pub(super) fn beginning(prefix: &[u32]) -> Self {
+        Self { tokens: prefix.to_vec(), logprobs: vec![0.0; prefix.len()], sum_logprob: 0.0 }
+    }
+
     /// This hypothesis with one more token.
     pub(super) fn followed_by(&self, token: u32, sum_logprob: f32) -> Self {
         let mut tokens = Vec::with_capacity(self.tokens.len() + 1);
         tokens.extend_from_slice(&self.tokens);
         tokens.push(token);
-        Self { tokens, sum_logprob }
+        let mut logprobs = Vec::with_capacity(self.logprobs.len() + 1);
+        logprobs.extend_from_slice(&self.logprobs);
+        logprobs.push(sum_logprob - self.sum_logprob);
+        Self { tokens, logprobs, sum_logprob }
     }
 
     /// The score that the best of several hypotheses is chosen by.
@@ -51,7 +61,7 @@ mod tests {
     use super::*;
 
     fn of(length: usize, sum_logprob: f32) -> Hypothesis {
-        Hypothesis { tokens: vec![1; length], sum_logprob }
+        Hypothesis { sum_logprob, ..Hypothesis::beginning(&vec![1; length]) }
     }
 
     fn best(hypotheses: &[Hypothesis], length_penalty: Option<f32>) -> usize {
@@ -70,7 +80,7 @@ mod tests {
 
     #[test]
     fn of_equals_the_first_wins_and_silence_loses() {
-        let first = Hypothesis { tokens: vec![5], sum_logprob: -1.0 };
+        let first = Hypothesis { sum_logprob: -1.0, ..Hypothesis::beginning(&[5]) };
         let best = Hypothesis::best(vec![of(0, 0.0), first.clone(), of(1, -1.0)], Some(1.0));
         assert_eq!(best, Some(first));
         assert_eq!(Hypothesis::best(Vec::new(), None), None);

@@ -45,6 +45,8 @@ pub(crate) struct Job {
 pub(crate) struct Decoded {
     /// Text and times, the forced beginning included, the end of text not.
     pub(crate) tokens: Vec<u32>,
+    /// The natural log probability of each of them; 0 for the forced beginning.
+    pub(crate) logprobs: Vec<f32>,
     /// Mean natural log probability of the tokens, the end of text included.
     pub(crate) avg_logprob: f32,
     /// Bytes of the text over bytes of it deflated.
@@ -148,6 +150,7 @@ impl<'a> Decoder<'a> {
             avg_logprob: best.sum_logprob / (best.tokens.len() + 1) as f32,
             compression_ratio: fallback::compression_ratio(text.trim()),
             tokens: best.tokens,
+            logprobs: best.logprobs,
             no_speech_prob,
             temperature,
             last_temperature: temperature,

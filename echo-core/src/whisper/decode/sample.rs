@@ -59,7 +59,7 @@ impl Sample {
         length_penalty: Option<f32>,
         generators: Vec<SplitMix64>,
     ) -> Self {
-        let start = Hypothesis { tokens: prefix.to_vec(), sum_logprob: 0.0 };
+        let start = Hypothesis::beginning(prefix);
         Self {
             limits,
             temperature,
@@ -94,8 +94,8 @@ impl Search for Sample {
             let parent = index.min(rows.len() - 1);
             let row = &rows[parent];
             let Some(token) = draw(row, self.temperature, generator.unit()) else { continue };
-            hypothesis.sum_logprob += row[token] - logits::log_sum_exp(row);
-            if self.limits.push(&mut hypothesis, token as u32) {
+            let logprob = row[token] - logits::log_sum_exp(row);
+            if self.limits.push(&mut hypothesis, token as u32, logprob) {
                 self.finished.push(hypothesis);
             } else {
                 self.alive.push(hypothesis);

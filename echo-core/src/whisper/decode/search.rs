@@ -22,11 +22,13 @@ pub(super) struct Limits {
 
 impl Limits {
     /// Appends a chosen token; the result says whether the hypothesis is over.
-    pub(super) fn push(&self, hypothesis: &mut Hypothesis, token: u32) -> bool {
+    pub(super) fn push(&self, hypothesis: &mut Hypothesis, token: u32, logprob: f32) -> bool {
+        hypothesis.sum_logprob += logprob;
         if token == self.end_of_text {
             return true;
         }
         hypothesis.tokens.push(token);
+        hypothesis.logprobs.push(logprob);
         hypothesis.tokens.len() >= self.max_tokens
     }
 }

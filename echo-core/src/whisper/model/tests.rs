@@ -153,11 +153,16 @@ fn alignment_is_a_distribution_over_frames<B: Backend>(backend: fn() -> B) {
     let network = tiny(backend(), 2);
     let encoded = network.encode(&[noise(NOISE_SEED)], &CancelToken::new()).unwrap();
     let mut session = network.session(&encoded, &[0, 0]).unwrap();
-    let weights = session.alignment(1, &TOKENS).unwrap();
-    assert_eq!(weights.len(), 2 * TOKENS.len() * FRAMES); // two heads of the last layer
-    for row in weights.chunks(FRAMES) {
+    let weights = session.alignment(&[&TOKENS[..3], &TOKENS]).unwrap();
+    let lengths: Vec<usize> = weights.iter().map(Vec::len).collect();
+    // Two heads of the last layer.
+    assert_eq!(lengths, [2 * 3 * FRAMES, 2 * TOKENS.len() * FRAMES]);
+    for row in weights.iter().flat_map(|weights| weights.chunks(FRAMES)) {
         assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-4);
     }
+    let mut alone = network.session(&encoded, &[0]).unwrap();
+    let alone = alone.alignment(&[&TOKENS]).unwrap();
+    assert_close(&weights[1], &alone[0], TOLERANCE);
 }
 
 fn impossible_steps_are_errors<B: Backend>(backend: fn() -> B) {
@@ -202,7 +207,7 @@ fn alignment_equals_the_reference<B: Backend>(backend: fn() -> B) {
     let config = WhisperConfig { alignment_heads: alignment_heads.clone(), ..tiny_config(2) };
     let network = Whisper::load(backend(), config, &weights).unwrap();
     let encoded = network.encode(&[noise(NOISE_SEED)], &CancelToken::new()).unwrap();
-    let ours = network.session(&encoded, &[0]).unwrap().alignment(0, &TOKENS).unwrap();
+    let ours = network.session(&encoded, &[0]).unwrap().alignment(&[&TOKENS]).unwrap().remove(0);
     let matrix = TOKENS.len() * FRAMES;
     for (ours, (layer, head)) in ours.chunks(matrix).zip(alignment_heads) {
         let ours: Vec<f32> = ours.iter().copied().step_by(25).collect();
@@ -239,7 +244,8 @@ fn base_equals_the_reference<B: Backend>(backend: fn() -> B) {
     let logits = logits.chunks(51_865).flat_map(|row| row.iter().copied().step_by(50));
     assert_close(&logits.collect::<Vec<f32>>(), &reference.values("logits"), 1e-3);
 
-    let alignment = network.session(&encoded, &[0]).unwrap().alignment(0, &TOKENS).unwrap();
+    let alignment =
+        network.session(&encoded, &[0]).unwrap().alignment(&[&TOKENS]).unwrap().remove(0);
     let alignment: Vec<f32> = alignment.into_iter().step_by(25).collect();
     assert_close(&alignment, &reference.values("alignment"), TOLERANCE);
 }
