@@ -123,6 +123,9 @@ mod device;
 mod error;
 mod features;
 pub mod formats;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kernels;
 mod language;
 mod models;

@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["features", "nn", "stages"],
     &["vad", "whisper", "align", "diarize", "segmentation", "formats"],
     &["pipeline"],
-    &["transcriber", "request", "cli", "lib", "bin"],
+    &["transcriber", "request", "cli", "fuzzing", "lib", "bin"],
 ];
 
 /// Arrows inside a layer that are meant.

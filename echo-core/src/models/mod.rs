@@ -16,6 +16,8 @@ mod ctranslate2;
 mod dequantise;
 mod failure;
 mod folder;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod ggml;
 mod gguf;
 #[cfg(feature = "hub")]

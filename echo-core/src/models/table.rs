@@ -147,6 +147,12 @@ impl TensorTable {
         Self { model: model.to_owned(), files: Vec::new(), entries: BTreeMap::new() }
     }
 
+    /// The names of all tensors, sorted.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
     /// Adds a file and the tensors that were found in it.
     pub(crate) fn add(&mut self, bytes: FileBytes, tensors: Vec<Found>) -> Parsed<()> {
         let file = self.files.len();
