@@ -24,8 +24,8 @@ class Clip:
     reference: str | None  # "" = nothing is said; None = unknown
 
 
-def load_clips(audio_dir: Path, only: str = "") -> list[Clip]:
-    """The clips for speech recognition in the order of the subsets, those whose name contains `only`."""
+def load_clips(audio_dir: Path, only: str = "", folder: str = "asr/") -> list[Clip]:
+    """The clips of a folder (speech recognition) in the order of the subsets, those whose name contains `only`."""
     order = {subset: rank for rank, subset in enumerate([*SUBSETS[:3], NON_SPEECH, *SUBSETS[3:]])}
     clips = [
         Clip(
@@ -33,11 +33,11 @@ def load_clips(audio_dir: Path, only: str = "") -> list[Clip]:
             path=audio_dir / entry["file"],
             subset=entry["subset"],
             seconds=entry["seconds"],
-            language=entry["language"] if len(entry["language"]) == 2 else None,
+            language=entry["language"] if len(entry["language"] or "") == 2 else None,
             reference=entry.get("reference"),
         )
         for entry in json.loads((audio_dir / "manifest.json").read_text(encoding="utf-8"))
-        if entry["file"].startswith("asr/")
+        if entry["file"].startswith(folder)
     ]
     clips = [clip for clip in clips if only in clip.file]
     return sorted(clips, key=lambda clip: (order.get(clip.subset, len(order)), clip.file))
