@@ -146,6 +146,21 @@ impl Error {
         }
     }
 
+    /// The message with those of its causes, as people and other languages are told: one line.
+    pub fn describe(&self) -> String {
+        let mut message = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            let text = inner.to_string();
+            if !message.contains(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            cause = inner.source();
+        }
+        message
+    }
+
     pub(crate) fn audio(origin: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Audio { origin: origin.into(), reason: reason.into(), source: None }
     }

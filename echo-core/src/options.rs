@@ -1,5 +1,7 @@
 //! What can be asked of one transcription: plain data with defaults, checked in one place.
 
+mod by_name;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

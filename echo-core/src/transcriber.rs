@@ -63,7 +63,7 @@ impl Transcriber {
     }
 
     /// Starts describing one run.
-    pub fn request(&self, source: impl Into<AudioSource>) -> Request<'_> {
+    pub fn request<'a>(&self, source: impl Into<AudioSource>) -> Request<'a> {
         Request::new(Arc::clone(&self.engine), source.into())
     }
 
@@ -95,9 +95,27 @@ impl Transcriber {
         I: IntoIterator,
         I::Item: Into<AudioSource>,
     {
+        self.transcribe_many_until(sources, options, &CancelToken::new())
+    }
+
+    /// Like [`transcribe_many`](Self::transcribe_many), stopped by a token: sources that are not done
+    /// by then are [`Error::Cancelled`].
+    ///
+    /// # Errors
+    /// [`Error::Option`] if an option is out of range.
+    pub fn transcribe_many_until<I>(
+        &self,
+        sources: I,
+        options: TranscribeOptions,
+        cancel: &CancelToken,
+    ) -> Result<impl Iterator<Item = (usize, Result<Transcript>)> + use<I>>
+    where
+        I: IntoIterator,
+        I::Item: Into<AudioSource>,
+    {
         options.validate()?;
         let sources = sources.into_iter().map(Into::into);
-        Ok(Many::new(Arc::clone(&self.engine), sources, options, CancelToken::new()))
+        Ok(Many::new(Arc::clone(&self.engine), sources, options, cancel.clone()))
     }
 
     /// The language of a source's first speech: every language the model knows with its
@@ -106,7 +124,19 @@ impl Transcriber {
     /// # Errors
     /// Like [`transcribe`](Self::transcribe); [`Error::Model`] if the model knows English only.
     pub fn detect_language(&self, source: impl Into<AudioSource>) -> Result<Vec<(Language, f32)>> {
-        self.engine.detect_language(source.into(), &CancelToken::new())
+        self.detect_language_until(source, &CancelToken::new())
+    }
+
+    /// Like [`detect_language`](Self::detect_language), stopped by a token.
+    ///
+    /// # Errors
+    /// Like [`detect_language`](Self::detect_language); [`Error::Cancelled`].
+    pub fn detect_language_until(
+        &self,
+        source: impl Into<AudioSource>,
+        cancel: &CancelToken,
+    ) -> Result<Vec<(Language, f32)>> {
+        self.engine.detect_language(source.into(), cancel)
     }
 
     /// The name of the model.

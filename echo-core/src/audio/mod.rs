@@ -70,11 +70,12 @@ pub struct AudioOptions {
 impl Audio {
     /// Mono samples at any rate.
     ///
-    /// Not-a-number becomes 0; samples beyond ±1 are clipped where they are few, and all are
-    /// scaled down where they are many (integers given as floats, say).
+    /// Samples beyond ±1 are clipped where they are few, and all are scaled down where they are many
+    /// (integers given as floats, say).
     ///
     /// # Errors
-    /// [`Error::Option`] for a rate below 1,000 Hz or above 768,000 Hz.
+    /// [`Error::Option`] for a rate below 1,000 Hz or above 768,000 Hz, and for not-a-number among
+    /// the samples: what a program computed wrong is not passed off as silence.
     pub fn from_samples(samples: impl Into<Vec<f32>>, sample_rate_hz: u32) -> Result<Self> {
         let mut samples = samples.into();
         if !resample::RATES_HZ.contains(&sample_rate_hz) {
@@ -82,6 +83,13 @@ impl Audio {
                 option: "sample_rate_hz",
                 value: sample_rate_hz.to_string(),
                 expected: "1,000 to 768,000",
+            });
+        }
+        if let Some(index) = samples.iter().position(|sample| sample.is_nan()) {
+            return Err(Error::Option {
+                option: "samples",
+                value: format!("not a number at index {index}"),
+                expected: "numbers, -1 to 1 for full scale",
             });
         }
         levels::remove_nonsense(&mut samples);
@@ -120,7 +128,10 @@ impl Audio {
 
     /// Like [`load_channels`](Self::load_channels), calling `progress` with the share that is done
     /// (never falling, 0 to 1) at least every few milliseconds; its error ends the work.
-    pub(crate) fn load_with(
+    ///
+    /// # Errors
+    /// Those of [`load_channels`](Self::load_channels), and whatever `progress` answers.
+    pub fn load_with(
         source: impl Into<AudioSource>,
         options: &AudioOptions,
         progress: &mut dyn FnMut(f64) -> Result<()>,
@@ -165,5 +176,17 @@ impl fmt::Debug for Audio {
             .field("duration", &self.duration())
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_a_number_among_samples_is_refused_with_its_place() {
+        let error = Audio::from_samples(vec![0.0, f32::NAN], SAMPLE_RATE_HZ).unwrap_err();
+        assert!(error.to_string().contains("not a number at index 1"), "{error}");
+        assert_eq!(error.kind(), crate::ErrorKind::Option);
     }
 }

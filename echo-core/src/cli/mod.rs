@@ -36,22 +36,30 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    ExitCode::from(run(arguments))
+}
+
+/// Like [`main`], with the exit code as a number, for programs that end in another language.
+pub fn run<I, T>(arguments: I) -> u8
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Nothing is left to do where even the message cannot be written.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
+            return if error.use_stderr() { USAGE } else { DONE };
         }
     };
     start_log(arguments.log_level);
-    let code = match arguments.command {
+    match arguments.command {
         Command::Transcribe(options) => transcribe::transcribe(&options),
         Command::DetectLanguage(options) => transcribe::detect_language(&options),
         Command::Models(command) => models::run(&command),
         Command::Devices => devices(),
-    };
-    ExitCode::from(code)
+    }
 }
 
 fn start_log(level: LogLevel) {
@@ -73,16 +81,7 @@ fn devices() -> u8 {
 
 /// Writes an error with its causes to standard error and says which exit code it means.
 fn complain(context: &str, error: &Error) -> u8 {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        cause = inner.source();
-    }
+    let message = error.describe();
     if context.is_empty() || message.contains(context) {
         eprintln!("error: {message}");
     } else {
