@@ -1,0 +1,131 @@
+"""The package: the command line, types, logging, the modules for other libraries' programs."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+
+import echo
+from echo import _echo
+from echo._types import TranscribeOptions
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_the_command_line_is_the_same_as_in_rust() -> None:
+    version = run("-m", "echo", "--version")
+    assert (version.returncode, version.stdout.strip()) == (0, f"echo-asr {echo.__version__}")
+    assert run("-m", "echo", "devices").stdout.splitlines()[0] == "cpu"
+    assert run("-m", "echo", "transcribe").returncode == 2
+    missing = run("-m", "echo", "models", "path", "no-such-model")
+    assert missing.returncode == 1 and "no-such-model" in missing.stderr
+
+
+def test_every_option_of_the_core_has_a_type() -> None:
+    assert set(TranscribeOptions.__annotations__) == set(_echo.option_names()) - {"decode"}
+
+
+def test_a_users_file_passes_strict_mypy(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    user = Path(__file__).parent / "typed_user.py"
+    found = run("-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(user))
+    assert found.returncode == 0, found.stdout
+
+
+def test_the_package_passes_strict_mypy(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    settings = str(Path(__file__).parents[1] / "pyproject.toml")
+    found = run("-m", "mypy", "--config-file", settings, "--cache-dir", str(tmp_path), "-p", "echo")
+    assert found.returncode == 0, found.stdout
+
+
+def test_the_stubs_say_what_is_there() -> None:
+    pytest.importorskip("mypy")
+    found = run("-m", "mypy.stubtest", "echo._echo")
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_importing_loads_neither_numpy_nor_asyncio() -> None:
+    heavy = "numpy asyncio pandas tqdm logging inspect"
+    program = f"import sys, echo; print([n for n in {heavy.split()} if n in sys.modules])"
+    assert run("-c", program).stdout.strip() in ("[]", "['inspect']")
+
+
+def test_records_of_the_core_go_to_logging(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="echo"):
+        _echo.log_from(logging.INFO)
+        assert logging.getLogger("echo").isEnabledFor(logging.INFO)
+
+
+def test_a_faster_whisper_program_runs_with_its_import_changed(store: str, dialogue: Path) -> None:
+    from echo.compat.faster_whisper import WhisperModel
+
+    model = WhisperModel("base", device="cpu", compute_type="float32", download_root=store)
+    segments, info = model.transcribe(str(dialogue), beam_size=5)
+    assert info.language == "en" and info.language_probability > 0.8
+    found = list(segments)
+    assert found[0].text.startswith(" ") and found[0].id == 1
+    assert "honey" in "".join(segment.text for segment in found)
+    segments, _ = model.transcribe(
+        numpy.asarray(echo.load_audio(dialogue)), vad_filter=True, vad_parameters={"threshold": 0.5}
+    )
+    assert "bees" in "".join(segment.text for segment in segments)
+    with pytest.raises(echo.OptionError, match="hallucination"):
+        model.transcribe(str(dialogue), hallucination_silence_threshold=1.0)
+
+
+def test_a_whisperx_program_runs_with_its_import_changed(store: str, dialogue: Path) -> None:
+    import echo.compat.whisperx as whisperx
+
+    model = whisperx.load_model("base", "cpu", compute_type="float32", download_root=store)
+    audio = whisperx.load_audio(str(dialogue))
+    assert isinstance(audio, numpy.ndarray)
+    percents: list[float] = []
+    result = model.transcribe(audio, batch_size=16, progress_callback=percents.append)
+    assert result["language"] == "en" and percents[-1] == 100.0
+    assert {"text", "start", "end"} <= set(result["segments"][0])
+    model_a, metadata = whisperx.load_align_model(language_code=result["language"], device="cpu")
+    if "words" in _echo.option_names():
+        aligned = whisperx.align(result["segments"], model_a, metadata, audio, "cpu")
+        assert {"word", "start", "end"} <= set(aligned["segments"][0]["words"][0])
+    else:
+        with pytest.raises(echo.OptionError, match="words"):
+            whisperx.align(result["segments"], model_a, metadata, audio, "cpu")
+
+
+def test_a_number_format_that_is_missing_gives_way_with_a_warning(store: str) -> None:
+    from echo.compat.faster_whisper import WhisperModel
+
+    with pytest.raises(echo.OptionError, match="float99"):
+        WhisperModel("base", compute_type="float99", download_root=store)
+
+
+def test_memory_is_flat_over_many_lives(store: str, dialogue: Path) -> None:
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("reads /proc")
+    program = """
+import sys, echo
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+sizes = []
+clip = echo.load_audio(sys.argv[1]).samples[:32000]
+for turn in range(int(sys.argv[3])):
+    with echo.Transcriber("base", cache=sys.argv[2], offline=True, device="cpu") as transcriber:
+        transcriber.transcribe(clip, sample_rate_hz=16000, beam_size=1, language="en")
+    sizes.append(resident())
+print(sizes)
+third = len(sizes) // 3
+print(max(sizes[-third:]) / max(sizes[third:2 * third]))
+"""
+    done = run("-c", program, str(dialogue), store, "9")
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 1.05, done.stdout
