@@ -114,21 +114,24 @@ test("memory is flat over many lives", { skip }, async () => {
       const { samples, sampleRateHz } = await loadAudio(dialogue);
       const clip = { samples: samples.slice(0, 32000), sampleRateHz };
       const sizes = [];
-      for (let turn = 0; turn < 9; turn++) {
+      for (let turn = 0; turn < 12; turn++) {
         const t = await load();
         await t.transcribe(clip, { beamSize: 1, language: "en" });
         t.close();
         sizes.push(process.memoryUsage.rss());
       }
       console.log(JSON.stringify(sizes));
-      console.log(Math.max(...sizes.slice(6)) / Math.max(...sizes.slice(3, 6)));
     })();
   `,
     dialogue,
     cache,
   ]);
   assert.equal(done.code, 0, done.stderr);
-  assert.ok(Number(done.stdout.trim().split("\n").at(-1)) < 1.05, done.stdout);
+  const sizes = JSON.parse(done.stdout);
+  const median = (some) => [...some].sort((a, b) => a - b)[some.length >> 1];
+  // The allocator keeps some of what was freed, more in the first lives; a leak of the model, 290 MB,
+  // would show eight times.
+  assert.ok(median(sizes.slice(8)) - median(sizes.slice(4, 8)) < 100e6, done.stdout);
 });
 
 test("the command line is the same as in Rust", async () => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -122,10 +123,12 @@ for turn in range(int(sys.argv[3])):
     with echo.Transcriber("base", cache=sys.argv[2], offline=True, device="cpu") as transcriber:
         transcriber.transcribe(clip, sample_rate_hz=16000, beam_size=1, language="en")
     sizes.append(resident())
-print(sizes)
-third = len(sizes) // 3
-print(max(sizes[-third:]) / max(sizes[third:2 * third]))
+print(*sizes)
 """
-    done = run("-c", program, str(dialogue), store, "9")
+    done = run("-c", program, str(dialogue), store, "12")
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) < 1.05, done.stdout
+    sizes = [int(size) for size in done.stdout.split()]
+    # The allocator keeps some of what was freed, more in the first lives; a leak of the model, 290 MB,
+    # would show eight times.
+    growth = statistics.median(sizes[8:]) - statistics.median(sizes[4:8])
+    assert growth < 100e6, sizes

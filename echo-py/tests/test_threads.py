@@ -55,7 +55,7 @@ def test_eight_threads_share_one_transcriber(
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(run, range(8)))
     assert all(one == found[0] for one in found)
-    assert found[0].segments[0].text in transcript.text
+    assert found[0].text.startswith(transcript.text[:40])
 
 
 def test_python_runs_while_work_goes_on(transcriber: echo.Transcriber, dialogue: Path) -> None:
