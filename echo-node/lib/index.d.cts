@@ -73,6 +73,8 @@ export interface LoadOptions {
   threads?: number;
   /** Windows decoded at once in batched mode. Default 8. */
   batchSize?: number;
+  /** An acoustic model of the language spoken, which places words better than attention. */
+  aligner?: string;
   /** The folder of the models. Default: the user's cache folder. */
   cache?: string;
   /** Open no socket. Default: as `HF_HUB_OFFLINE` says. */
@@ -130,6 +132,12 @@ export interface TranscribeOptions extends DecodeOptions {
   channels?: "mix" | "each" | { one: number };
   /** The audio track, counted from 0. */
   track?: number | null;
+  /** Find the words of every segment, with their times. */
+  words?: boolean;
+  /** How the times of words are found. Default `auto`. */
+  align?: "auto" | "ctc" | "attention" | "none";
+  /** Make each segment a sentence; needs words, which are found for it. */
+  sentences?: boolean;
   vad?: VadOptions;
 }
 
@@ -180,6 +188,10 @@ export interface CueOptions {
   maxLineChars?: number;
   maxLines?: number;
   highlightWords?: boolean;
+  /** A cue that would have to be read faster stays longer, as far as the next one lets it. */
+  maxCharsPerSecond?: number;
+  /** A cue stays until the next one where the gap is at most this. Default 0. */
+  closeGapsMs?: number;
 }
 
 /** Everything that was said in one source. Plain data that may be changed and then written. */

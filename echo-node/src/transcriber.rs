@@ -31,6 +31,7 @@ struct LoadOptions {
     compute_type: Option<String>,
     threads: Option<usize>,
     batch_size: Option<usize>,
+    aligner: Option<String>,
     cache: Option<String>,
     offline: Option<bool>,
 }
@@ -60,6 +61,9 @@ pub fn load(options_json: String) -> napi::Result<Job> {
         }
         if let Some(windows) = options.batch_size {
             builder = builder.batch_size(windows);
+        }
+        if let Some(aligner) = options.aligner {
+            builder = builder.aligner(aligner);
         }
         let (report, reports) = std::sync::mpsc::channel();
         // The callback outlives this frame by its type, so it gets its own end of a channel.

@@ -110,6 +110,7 @@ test("several runs share a transcriber and the event loop goes on", { skip }, as
 test("options reach the core", { skip }, async () => {
   const found = await (await transcriber()).transcribe(dialogue, {
     language: "English",
+    words: true,
     mode: "sequential",
     beamSize: 1,
     clips: [{ start: 14, end: 20 }],
@@ -117,6 +118,8 @@ test("options reach the core", { skip }, async () => {
   });
   assert.equal(found.language, "en");
   assert.equal(found.languageProbability, undefined);
+  assert.ok([...found.words()].length > 5);
+  assert.ok([...found.words()].every(({ start, end, text }) => start <= end && text.length > 0));
   assert.ok(found.segments.every(({ start, end }) => start >= 13.9 && end <= 20.1));
 });
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use echo_core::formats::{CueOptions, OutputFormat};
-use echo_core::{Audio, AudioOptions, CancelToken, Error, TranscribeOptions, Transcript};
+use echo_core::{Audio, AudioOptions, CancelToken, Error, Result, TranscribeOptions, Transcript};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -31,11 +31,9 @@ pub(crate) fn format(
     py: Python<'_>,
     transcript_json: &str,
     format: &str,
-    max_line_chars: Option<usize>,
-    max_lines: Option<usize>,
-    highlight_words: bool,
+    cues_json: &str,
 ) -> PyResult<String> {
-    let cues = cues(max_line_chars, max_lines, highlight_words);
+    let cues = cues(cues_json).or_raise(py)?;
     let written = py.detach(|| {
         let format: OutputFormat = format.parse()?;
         let mut text = Vec::new();
@@ -54,11 +52,9 @@ pub(crate) fn save(
     transcript_json: &str,
     path: PathBuf,
     format: Option<&str>,
-    max_line_chars: Option<usize>,
-    max_lines: Option<usize>,
-    highlight_words: bool,
+    cues_json: &str,
 ) -> PyResult<()> {
-    let cues = cues(max_line_chars, max_lines, highlight_words);
+    let cues = cues(cues_json).or_raise(py)?;
     let saved = py.detach(|| {
         let format = format.map_or_else(|| OutputFormat::from_path(&path), str::parse)?;
         Transcript::from_json(transcript_json)?.save_as(&path, format.writer_with(cues))
@@ -66,16 +62,12 @@ pub(crate) fn save(
     saved.or_raise(py)
 }
 
-fn cues(
-    max_line_chars: Option<usize>,
-    max_lines: Option<usize>,
-    highlight_words: bool,
-) -> CueOptions {
-    let mut cues = CueOptions::default();
-    cues.max_line_chars = max_line_chars;
-    cues.max_lines = max_lines;
-    cues.highlight_words = highlight_words;
-    cues
+fn cues(json: &str) -> Result<CueOptions> {
+    serde_json::from_str(json).map_err(|error| Error::Option {
+        option: "cues",
+        value: error.to_string(),
+        expected: "options of their types",
+    })
 }
 
 /// Reads a file of subtitles or JSON; answers with JSON.

@@ -23,7 +23,7 @@ pub(crate) struct Native {
 
 /// Loads a model; events `download` and, with a [`Native`], `done`.
 #[pyfunction]
-#[pyo3(signature = (model, *, device, compute_type, threads, batch_size, cache, offline))]
+#[pyo3(signature = (model, *, device, compute_type, threads, batch_size, aligner, cache, offline))]
 #[expect(clippy::too_many_arguments, reason = "keywords in Python, and each a builder's method")]
 pub(crate) fn load(
     py: Python<'_>,
@@ -32,6 +32,7 @@ pub(crate) fn load(
     compute_type: &str,
     threads: Option<usize>,
     batch_size: Option<usize>,
+    aligner: Option<String>,
     cache: Option<PathBuf>,
     offline: Option<bool>,
 ) -> PyResult<Job> {
@@ -47,6 +48,9 @@ pub(crate) fn load(
     }
     if let Some(windows) = batch_size {
         builder = builder.batch_size(windows);
+    }
+    if let Some(aligner) = aligner {
+        builder = builder.aligner(aligner);
     }
     Job::start(py, cancel, move |events| {
         // The callback outlives this frame by its type, so it gets its own end of the channel.

@@ -77,9 +77,15 @@ def test_a_faster_whisper_program_runs_with_its_import_changed(store: str, dialo
     assert found[0].text.startswith(" ") and found[0].id == 1
     assert "honey" in "".join(segment.text for segment in found)
     segments, _ = model.transcribe(
-        numpy.asarray(echo.load_audio(dialogue)), vad_filter=True, vad_parameters={"threshold": 0.5}
+        numpy.asarray(echo.load_audio(dialogue)),
+        beam_size=1,
+        vad_filter=True,
+        vad_parameters={"threshold": 0.5},
+        word_timestamps=True,
     )
-    assert "bees" in "".join(segment.text for segment in segments)
+    words = [word for segment in segments for word in segment.words or []]
+    assert " bees" in "".join(word.word for word in words)
+    assert all(word.start <= word.end for word in words)
     with pytest.raises(echo.OptionError, match="hallucination"):
         model.transcribe(str(dialogue), hallucination_silence_threshold=1.0)
 
@@ -95,12 +101,11 @@ def test_a_whisperx_program_runs_with_its_import_changed(store: str, dialogue: P
     assert result["language"] == "en" and percents[-1] == 100.0
     assert {"text", "start", "end"} <= set(result["segments"][0])
     model_a, metadata = whisperx.load_align_model(language_code=result["language"], device="cpu")
-    if "words" in _echo.option_names():
-        aligned = whisperx.align(result["segments"], model_a, metadata, audio, "cpu")
-        assert {"word", "start", "end"} <= set(aligned["segments"][0]["words"][0])
-    else:
-        with pytest.raises(echo.OptionError, match="words"):
-            whisperx.align(result["segments"], model_a, metadata, audio, "cpu")
+    aligned = whisperx.align(result["segments"], model_a, metadata, audio, "cpu")
+    assert {"word", "start", "end"} <= set(aligned["segments"][0]["words"][0])
+    assert aligned["word_segments"][0] == aligned["segments"][0]["words"][0]
+    with pytest.raises(echo.OptionError, match="transcript"):
+        whisperx.align([{"text": "hello"}], model_a, metadata, audio, "cpu")
 
 
 def test_a_number_format_that_is_missing_gives_way_with_a_warning(store: str) -> None:

@@ -76,6 +76,22 @@ def test_cues_are_cut_as_told() -> None:
     assert all(len(line) < 30 for line in lines)
 
 
+def test_every_way_to_cut_cues_is_known_to_the_core() -> None:
+    defaults: echo.CueOptions = {
+        "max_line_chars": None,
+        "max_lines": None,
+        "highlight_words": False,
+        "max_chars_per_second": None,
+        "close_gaps_ms": 0,
+    }
+    assert set(defaults) == set(echo.CueOptions.__annotations__)
+    assert sample().write("srt", **defaults) == sample().write("srt")
+    with pytest.raises(TypeError, match="'max_line'"):
+        sample().write("srt", max_line=1)  # type: ignore[call-arg]
+    with pytest.raises(echo.OptionError, match="cues"):
+        sample().write("srt", max_lines="two")  # type: ignore[typeddict-item]
+
+
 def test_changes_reach_the_file() -> None:
     transcript = sample()
     transcript.segments[1].speaker = "Anna"

@@ -88,6 +88,7 @@ fn expectation(option: &str, is_list: bool, reason: &str) -> Option<&'static str
         "language" => return Some("a code such as en, de or yue, or an English name"),
         "task" => return Some("transcribe or translate"),
         "mode" => return Some("batched or sequential"),
+        "align" => return Some("auto, ctc, attention or none"),
         "channels" => return Some(r#"mix, each or {"one": N}"#),
         "clips" => return Some(r#"a list of {"start": seconds, "end": seconds}"#),
         _ => {}

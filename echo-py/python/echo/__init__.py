@@ -29,7 +29,7 @@ from ._progress import progress_bar
 from ._source import as_source
 from ._transcriber import Segments, Transcriber
 from ._transcript import Decoding, Format, Segment, Transcript, Word
-from ._types import Clip, Download, Progress, TranscribeOptions, VadOptions
+from ._types import Clip, CueOptions, Download, Progress, TranscribeOptions, VadOptions
 
 if TYPE_CHECKING:
     from ._types import AudioSource
@@ -41,6 +41,7 @@ __all__ = [
     "AudioError",
     "Cancelled",
     "Clip",
+    "CueOptions",
     "Decoding",
     "DeviceError",
     "Download",

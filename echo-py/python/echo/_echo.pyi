@@ -70,6 +70,7 @@ def load(
     compute_type: str,
     threads: int | None,
     batch_size: int | None,
+    aligner: str | None,
     cache: str | os.PathLike[str] | None,
     offline: bool | None,
 ) -> Job: ...
@@ -79,17 +80,13 @@ def text(transcript_json: str) -> str: ...
 def format(
     transcript_json: str,
     format: str,
-    max_line_chars: int | None,
-    max_lines: int | None,
-    highlight_words: bool,
+    cues_json: str,
 ) -> str: ...
 def save(
     transcript_json: str,
     path: str | os.PathLike[str],
     format: str | None,
-    max_line_chars: int | None,
-    max_lines: int | None,
-    highlight_words: bool,
+    cues_json: str,
 ) -> None: ...
 def load_transcript(path: str | os.PathLike[str]) -> str: ...
 def from_srt(text: str) -> str: ...

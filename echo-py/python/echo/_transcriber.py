@@ -34,6 +34,7 @@ class Transcriber:
     :param compute_type: ``auto``, ``f32``, ``bf16``, ``f16`` or ``int8``.
     :param threads: threads for work on the CPU; one for each processor by default.
     :param batch_size: windows decoded at once in batched mode; 8 by default.
+    :param aligner: an acoustic model of the language spoken, which places words better than attention.
     :param cache: the folder of the models; the user's cache folder by default.
     :param offline: open no socket; by default as ``HF_HUB_OFFLINE`` says.
     :param on_download: called while the model is downloaded.
@@ -47,11 +48,12 @@ class Transcriber:
         compute_type: str = "auto",
         threads: int | None = None,
         batch_size: int | None = None,
+        aligner: str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         offline: bool | None = None,
         on_download: OnDownload | None = None,
     ) -> None:
-        job = _load(model, device, compute_type, threads, batch_size, cache, offline)
+        job = _load(model, device, compute_type, threads, batch_size, aligner, cache, offline)
         self._native: _echo.Native | None = _jobs.finish(job, None, on_download)
 
     @classmethod
@@ -63,12 +65,13 @@ class Transcriber:
         compute_type: str = "auto",
         threads: int | None = None,
         batch_size: int | None = None,
+        aligner: str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         offline: bool | None = None,
         on_download: OnDownload | None = None,
     ) -> Self:
         """Loads a model without blocking the event loop."""
-        job = _load(model, device, compute_type, threads, batch_size, cache, offline)
+        job = _load(model, device, compute_type, threads, batch_size, aligner, cache, offline)
         transcriber = cls.__new__(cls)
         transcriber._native = await _jobs.finish_async(job, None, on_download)
         return transcriber
@@ -258,6 +261,7 @@ def _load(
     compute_type: str,
     threads: int | None,
     batch_size: int | None,
+    aligner: str | os.PathLike[str] | None,
     cache: str | os.PathLike[str] | None,
     offline: bool | None,
 ) -> _echo.Job:
@@ -268,6 +272,7 @@ def _load(
         compute_type=compute_type,
         threads=_count("threads", threads),
         batch_size=_count("batch_size", batch_size),
+        aligner=None if aligner is None else os.fspath(aligner),
         cache=None if cache is None else os.fspath(cache),
         offline=offline,
     )

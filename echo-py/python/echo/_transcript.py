@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO, TypeVar
 
 from . import _echo
+from ._types import CueOptions
 
 if TYPE_CHECKING:
     import pandas
+    from typing_extensions import Unpack
 
 Format = Literal["txt", "srt", "vtt", "tsv", "json", "whisperx"]
 """The formats that Echo writes."""
@@ -204,14 +206,10 @@ class Transcript(_Record):
         self,
         format: Format = "txt",
         file: TextIO | None = None,
-        *,
-        max_line_chars: int | None = None,
-        max_lines: int | None = None,
-        highlight_words: bool = False,
+        **cues: Unpack[CueOptions],
     ) -> str:
         """The transcript in a format, also written to ``file`` if there is one."""
-        cues = (max_line_chars, max_lines, highlight_words)
-        text = _echo.format(self._json(), format, *cues)
+        text = _echo.format(self._json(), format, _cues(cues))
         if file is not None:
             file.write(text)
         return text
@@ -220,14 +218,10 @@ class Transcript(_Record):
         self,
         path: str | os.PathLike[str],
         format: Format | None = None,
-        *,
-        max_line_chars: int | None = None,
-        max_lines: int | None = None,
-        highlight_words: bool = False,
+        **cues: Unpack[CueOptions],
     ) -> None:
         """Writes a file, in the format given or the one its name ends in; whole or not at all."""
-        cues = (max_line_chars, max_lines, highlight_words)
-        _echo.save(self._json(), os.fspath(path), format, *cues)
+        _echo.save(self._json(), os.fspath(path), format, _cues(cues))
 
     def to_dataframe(self, level: Literal["segments", "words"] = "segments") -> pandas.DataFrame:
         """A table with a row a segment or a word; needs pandas."""
@@ -269,3 +263,11 @@ class Transcript(_Record):
         from ._html import render
 
         return render(self)
+
+
+def _cues(cues: CueOptions) -> str:
+    """How subtitles are cut, as JSON; a name that is none is a ``TypeError``, as for any keyword."""
+    for name in cues:
+        if name not in CueOptions.__annotations__:
+            raise TypeError(f"unexpected keyword argument {name!r}")
+    return json.dumps(cues)

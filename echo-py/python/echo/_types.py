@@ -75,6 +75,12 @@ class TranscribeOptions(TypedDict, total=False):
     """The mean of the channels (the default), each by itself, or ``{"one": N}``."""
     track: int | None
     """The audio track, counted from 0; ``None`` (the default) takes the default one."""
+    words: bool
+    """Find the words of every segment, with their times. Default false."""
+    align: Literal["auto", "ctc", "attention", "none"]
+    """How the times of words are found. Default ``auto``."""
+    sentences: bool
+    """Make each segment a sentence; needs words, which are found for it. Default false."""
     vad: VadOptions
     """Rules of voice activity detection."""
 
@@ -120,6 +126,21 @@ class TranscribeOptions(TypedDict, total=False):
     """Most text tokens of a window; ``None`` (the default) leaves it to the model."""
     seed: int
     """Seed of sampling at temperatures above 0. Default 0."""
+
+
+class CueOptions(TypedDict, total=False):
+    """How segments are cut into subtitles."""
+
+    max_line_chars: int | None
+    """The longest line, in columns; ``None`` (the default) leaves a cue on one line."""
+    max_lines: int | None
+    """The most lines of a cue: a longer segment is cut into several."""
+    highlight_words: bool
+    """Repeat a cue for each of its words that has times, the word underlined. Default false."""
+    max_chars_per_second: int | None
+    """A cue that would have to be read faster stays longer, as far as the next one lets it."""
+    close_gaps_ms: int
+    """A cue stays until the next one where the gap is at most this. Default 0."""
 
 
 class BinaryFile(Protocol):

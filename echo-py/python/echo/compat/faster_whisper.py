@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from .. import load_audio
 from .._audio import SAMPLE_RATE_HZ, Audio
-from .._errors import OptionError
-from .._echo import option_names
 from .._transcript import Decoding
 from .._transcript import Segment as EchoSegment
 from . import _common
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["BatchedInferencePipeline", "Segment", "TranscriptionInfo", "WhisperModel", "Word"]
 
 _TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-_HAS_WORDS = "words" in option_names()
 
 
 @dataclass
@@ -150,8 +147,6 @@ class WhisperModel:
             None,
             "use vad_filter=True",
         )
-        if word_timestamps and not _HAS_WORDS:
-            raise OptionError("option `word_timestamps` is True, expected False in this version")
         is_list = isinstance(temperature, Sequence)
         options: dict[str, Any] = {
             "task": task,
@@ -186,6 +181,7 @@ class WhisperModel:
             options["vad"] = vad
         if word_timestamps:
             options["words"] = True
+            options["align"] = "attention"
         decoded = audio if isinstance(audio, Audio) else _load(audio)
         table: list[tuple[str, float]] | None = None
         probability = 1.0

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from ... import load_audio as _load_audio
 from ..._audio import SAMPLE_RATE_HZ, Audio
-from ..._echo import option_names
 from ..._errors import OptionError
 from ..._transcriber import Transcriber
 from ..._transcript import Transcript
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["align", "load_align_model", "load_audio", "load_model"]
 
-_HAS_WORDS = "words" in option_names()
 _RENAMED = {"log_prob_threshold": "logprob_threshold"}
 
 
@@ -78,8 +76,7 @@ class Pipeline:
         options["vad"] = {**options.get("vad", {}), "max_chunk_seconds": min(chunk_size, 30)}
         options["language"] = language or self.preset_language
         options["task"] = task or self.task
-        if _HAS_WORDS:
-            options["words"] = True
+        options["words"] = True
         rate_hz = _rate(audio)
         transcript = self.transcriber.transcribe(
             audio,
@@ -159,8 +156,6 @@ def align(
 ) -> dict[str, Any]:
     """A dictionary of ``segments`` with ``words``, and ``word_segments``."""
     _common.only("return_char_alignments", return_char_alignments, False, "words are the unit")
-    if not _HAS_WORDS:
-        raise OptionError("option `words` is not in this version: segments have times, words have none")
     if not isinstance(transcript, Segments):
         raise OptionError("option `transcript` is of other origin, expected the segments of `transcribe`")
     found = json.loads(transcript.transcript.write("whisperx"))
