@@ -10,6 +10,9 @@ use crate::language::Language;
 use crate::transcript::{Segment, Timing, Word};
 use crate::words;
 
+/// No word is said in less, in seconds.
+const MIN_WORD_SECONDS: f64 = 0.06;
+
 /// How far behind the last word the next one is searched for, in bytes.
 const SEARCH_BYTES: usize = 256;
 
@@ -19,6 +22,7 @@ pub(crate) fn complete(segments: &mut [Segment], language: Language, floor: f64)
     segments.iter_mut().fold(floor, |floor, segment| {
         fill_in(segment, segment.language.unwrap_or(language).is_unspaced());
         settle(segment, floor);
+        give_time(&mut segment.words);
         segment.words.last().map_or(floor, |word| word.end.max(floor))
     })
 }
@@ -98,6 +102,35 @@ fn settle(segment: &mut Segment, floor: f64) {
     }
 }
 
+/// Gives words that take no time a little of a neighbour that can spare it: a path through attention
+/// passes over short words at times.
+fn give_time(words: &mut [Word]) {
+    for index in (0..words.len()).rev() {
+        let (before, rest) = words.split_at_mut(index);
+        let Some((word, after)) = rest.split_first_mut() else { continue };
+        if word.end - word.start >= MIN_WORD_SECONDS || word.timing == Timing::Aligned {
+            continue;
+        }
+        let wanted = MIN_WORD_SECONDS - (word.end - word.start);
+        let can_spare = |other: &Word| {
+            other.end - other.start >= 2.0 * MIN_WORD_SECONDS && other.timing != Timing::Aligned
+        };
+        match (before.last_mut(), after.first_mut()) {
+            (_, Some(after)) if after.start - word.end >= wanted => word.end += wanted,
+            (_, Some(after)) if can_spare(after) => {
+                word.end = (word.end + wanted).max(after.start);
+                after.start = word.end;
+            }
+            (Some(before), _) if word.start - before.end >= wanted => word.start -= wanted,
+            (Some(before), _) if can_spare(before) => {
+                word.start = (word.start - wanted).min(before.end);
+                before.end = word.start;
+            }
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +180,7 @@ mod tests {
     fn times_that_cross_are_put_in_order() {
         let known = [word(0.5, 3.0, "a"), word(2.0, 9.0, "b"), word(f64::NAN, f64::NAN, "c")];
         let segment = completed(Segment::new(1.0, 4.0, "a b c"), &known, 1.5);
-        assert_eq!(times(&segment), [("a", 1.5, 3.0), ("b", 3.0, 4.0), ("c", 4.0, 4.0)]);
+        assert_eq!(times(&segment), [("a", 1.5, 3.0), ("b", 3.0, 3.94), ("c", 3.94, 4.0)]);
         assert_eq!(segment.start, 1.5);
     }
 
@@ -156,6 +189,16 @@ mod tests {
         let known = [word(0.0, 1.0, "x"), word(1.0, 2.0, "b")];
         let segment = completed(Segment::new(0.0, 2.0, "a b"), &known, 0.0);
         assert_eq!(times(&segment), [("a", 0.0, 1.0), ("b", 1.0, 2.0)]);
+    }
+
+    #[test]
+    fn a_word_of_no_time_gets_some_of_its_neighbour() {
+        let known = [word(0.0, 0.0, "a"), word(0.0, 0.5, "b"), word(1.0, 1.0, "c")];
+        let segment = completed(Segment::new(0.0, 1.0, "a b c"), &known, 0.0);
+        assert_eq!(times(&segment), [("a", 0.0, 0.06), ("b", 0.06, 0.5), ("c", 0.94, 1.0)]);
+        let known = [word(0.0, 0.1, "a"), word(0.1, 0.1, "b"), word(0.1, 0.2, "c")];
+        let segment = completed(Segment::new(0.0, 0.2, "a b c"), &known, 0.0);
+        assert_eq!(times(&segment)[1], ("b", 0.1, 0.1), "nobody can spare any");
     }
 
     #[test]
