@@ -109,6 +109,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `hub` | yes | downloads from the Hugging Face Hub |
+//! | `bench` | no | networks with random weights, for Echo's measuring programs |
 //! | `cli` | no | the `echo-asr` command and `echo_core::cli` |
 //! | `cuda` | no | NVIDIA GPUs; needs the CUDA toolkit to build |
 //! | `metal` | no | Apple GPUs |
@@ -117,6 +118,12 @@
 
 mod align;
 pub mod audio;
+/// Networks with random weights, for the measuring programs; no part of the stable interface.
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::whisper::random::{RandomNetwork, Shape, Timing};
+}
 #[cfg(feature = "cli")]
 pub mod cli;
 mod device;

@@ -3,7 +3,8 @@
 //! A Whisper network is written once, over the verbs of [`Backend`]: fused pieces of a transformer,
 //! not tensor operations, so that a device can keep activations in its cache between the parts of a
 //! verb. Implementations: [`candle`] runs every verb as candle tensor operations on whatever device
-//! candle has (CUDA, Metal, and the CPU as the reference), [`cpu`] has kernels of its own.
+//! candle has (CUDA, Metal, and the CPU as the reference), [`cpu`] and `cuda` have kernels of their
+//! own. [`select::open`] says which one a device gets.
 //!
 //! Shapes: a [`Backend::Buffer`] is `(rows, columns)`; an encoder's rows are `batch * frames` with
 //! 1,500 frames a window, a decoder's rows are the new tokens of all hypotheses, one after the
@@ -11,12 +12,16 @@
 
 pub(crate) mod candle;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub(crate) mod matrix;
+pub(crate) mod rank;
 pub(crate) mod select;
 
 use std::ops::Range;
 
-use crate::error::Result;
+use self::rank::{Ranked, Restriction};
+use crate::error::{Error, Result};
 use crate::models::weights::Tensor;
 
 /// Encoder positions of one window: 30 s at 20 ms.
@@ -176,6 +181,22 @@ pub(crate) trait Backend: Send + Sync + 'static {
         norm: &Self::Norm,
         embedding: &Self::Embedding,
     ) -> Result<Vec<f32>>;
+    /// Whether [`rank`](Self::rank) is done here, for a vocabulary of this size.
+    fn can_rank(&self, _vocab: usize) -> bool {
+        false
+    }
+    /// The `count` likeliest tokens after each of the given rows, of what its restriction allows.
+    /// Only asked of a device that [can](Self::can_rank).
+    fn rank(
+        &self,
+        _x: &Self::Buffer,
+        _positions: &[usize],
+        _weights: (&Self::Norm, &Self::Embedding),
+        _restrictions: &[Restriction],
+        _count: usize,
+    ) -> Result<Vec<Ranked>> {
+        Err(Error::inference("rank", "not done on this device"))
+    }
 }
 
 #[cfg(test)]

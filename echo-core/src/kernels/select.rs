@@ -4,6 +4,11 @@
 //! GPU is an error that says what is missing, never a silent fall to the processor;
 //! [`Device::Auto`] takes the best device that answers.
 
+use super::Backend;
+use super::candle::Candle;
+use super::cpu::Cpu;
+#[cfg(feature = "cuda")]
+use super::cuda::Cuda;
 use crate::device::{ComputeType, Device};
 use crate::error::{Error, Result};
 
@@ -30,6 +35,41 @@ pub(crate) fn select(device: Device, compute: ComputeType) -> Result<Choice> {
         }
     };
     Ok(Choice { device, compute: resolve(device, compute)? })
+}
+
+/// What is done with a backend, whichever it is.
+pub(crate) trait Opened {
+    /// What comes of it.
+    type Output;
+    /// Goes on with a backend.
+    fn with<B: Backend>(self, backend: B) -> Self::Output;
+}
+
+/// Opens the backend for a choice: Echo's own kernels where there are some for the device, the
+/// format and attention of `heads` heads in `d_model` columns, else candle's operations.
+///
+/// `threads` counts on the CPU only; `None` means as many as there are processors.
+///
+/// # Errors
+/// [`Error::Device`] for a device that cannot be opened.
+pub(crate) fn open<O: Opened>(
+    choice: Choice,
+    threads: Option<usize>,
+    (d_model, heads): (usize, usize),
+    opened: O,
+) -> Result<O::Output> {
+    if choice.device == Device::Cpu {
+        return Ok(opened.with(Cpu::new(threads.unwrap_or_default())));
+    }
+    #[cfg(feature = "cuda")]
+    if Cuda::has_kernels_for(d_model, heads)
+        && let Some(cuda) = Cuda::new(choice)?
+    {
+        return Ok(opened.with(cuda));
+    }
+    #[cfg(not(feature = "cuda"))]
+    let _ = (d_model, heads);
+    Ok(opened.with(Candle::new(choice)?))
 }
 
 /// The GPUs that can be used, as `echo-asr devices` lists them after the CPU.
@@ -80,18 +120,46 @@ fn check_cuda(_ordinal: usize) -> Result<(), String> {
 
 #[cfg(feature = "cuda")]
 fn check_cuda(ordinal: usize) -> Result<(), String> {
-    // Builds whose CUDA libraries are bound late abort at the first call without a driver, so the
-    // driver is looked for before candle makes that call.
-    const DRIVER: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
-    // SAFETY: the driver's library runs no code of ours when loaded, and it is loaded for good:
-    // every CUDA program loads it, and it is not used through this handle.
-    #[expect(unsafe_code, reason = "loading a library is unsafe by nature")]
-    let driver = unsafe { libloading::Library::new(DRIVER) };
-    match driver {
-        Ok(driver) => std::mem::forget(driver),
-        Err(_) => return Err(format!("no NVIDIA driver: {DRIVER} cannot be loaded")),
+    // Builds whose CUDA libraries are bound late abort at the first call into one that is absent, so
+    // all are looked for before the first call.
+    const DRIVER: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1"] };
+    const LIBRARIES: &[&[&str]] = if cfg!(windows) {
+        &[&["cublas64_13.dll", "cublas64_12.dll"], &["cublasLt64_13.dll", "cublasLt64_12.dll"]]
+    } else {
+        &[
+            &["libcublas.so.13", "libcublas.so.12"],
+            &["libcublasLt.so.13", "libcublasLt.so.12"],
+            &["libcurand.so.10"],
+        ]
+    };
+    if !is_loadable(DRIVER) {
+        return Err(format!("no NVIDIA driver: {} cannot be loaded", DRIVER.join(" or ")));
     }
-    candle_core::Device::new_cuda(ordinal).map(drop).map_err(|error| error.to_string())
+    if let Some(missing) = LIBRARIES.iter().find(|names| !is_loadable(names)) {
+        let names = missing.join(" or ");
+        return Err(format!("a library of the CUDA toolkit cannot be loaded: {names}"));
+    }
+    let count = || -> Result<i32, cudarc::driver::DriverError> {
+        cudarc::driver::result::init()?;
+        cudarc::driver::result::device::get_count()
+    };
+    let count = count().map_err(|error| error.to_string())?;
+    if usize::try_from(count).is_ok_and(|count| ordinal < count) {
+        return Ok(());
+    }
+    Err(format!("there is no such GPU; {count} are there"))
+}
+
+/// Whether one of the libraries can be loaded. It then stays: every CUDA program loads these.
+#[cfg(feature = "cuda")]
+fn is_loadable(names: &[&str]) -> bool {
+    names.iter().any(|name| {
+        // SAFETY: NVIDIA's libraries may be loaded at any time; nothing is called through this
+        // handle.
+        #[expect(unsafe_code, reason = "loading a library is unsafe by nature")]
+        let library = unsafe { libloading::Library::new(*name) };
+        library.map(std::mem::forget).is_ok()
+    })
 }
 
 #[cfg(not(feature = "metal"))]

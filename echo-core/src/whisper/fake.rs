@@ -10,6 +10,7 @@ use super::network::{Encoded, Network, Session};
 use super::tokenizer::{SpecialTokens, Tokenizer};
 use crate::error::Result;
 use crate::features::mel::Mel;
+use crate::kernels::rank::{Ranked, Restriction};
 use crate::progress::CancelToken;
 
 /// The window, and all tokens so far.
@@ -18,6 +19,8 @@ type Script = Box<dyn Fn(f32, &[u32]) -> Vec<f32> + Send + Sync>;
 pub(crate) struct FakeNetwork {
     config: WhisperConfig,
     script: Script,
+    /// Whether it finds the likeliest tokens itself, as some devices do.
+    pub(crate) ranks: bool,
     /// How many rows each step had.
     pub(crate) steps: Mutex<Vec<usize>>,
     /// The prompts that were heard: the first step of each session.
@@ -47,6 +50,7 @@ impl FakeNetwork {
         Self {
             config,
             script,
+            ranks: false,
             steps: Mutex::default(),
             prompts: Mutex::default(),
             encoded: Mutex::default(),
@@ -137,6 +141,21 @@ impl Session for FakeSession<'_> {
         Ok(logits.collect())
     }
 
+    fn step_ranked(
+        &mut self,
+        tokens: &[&[u32]],
+        wanted: &[(usize, usize)],
+        restrictions: &[Restriction],
+        count: usize,
+    ) -> Result<Option<Vec<Ranked>>> {
+        if !self.network.ranks {
+            return Ok(None);
+        }
+        let rows = self.step(tokens, wanted)?;
+        let ranked = rows.iter().zip(restrictions).map(|(row, rules)| ranked(row, rules, count));
+        Ok(Some(ranked.collect()))
+    }
+
     fn select(&mut self, parents: &[usize]) -> Result<()> {
         self.rows = parents.iter().map(|&parent| self.rows[parent].clone()).collect();
         Ok(())
@@ -145,4 +164,23 @@ impl Session for FakeSession<'_> {
     fn alignment(&mut self, _tokens: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
         unreachable!("decoding asks for no alignment")
     }
+}
+
+/// The likeliest tokens by a full sort.
+fn ranked(logits: &[f32], rules: &Restriction, count: usize) -> Ranked {
+    let is_out = |token: &u32| rules.forbidden.iter().any(|range| range.contains(token));
+    let tokens = (0..logits.len() as u32).filter(|token| !is_out(token));
+    let mut allowed: Vec<(u32, f32)> = tokens.map(|t| (t, logits[t as usize])).collect();
+    let log_sum = |tokens: &[(u32, f32)]| tokens.iter().map(|t| t.1.exp()).sum::<f32>().ln();
+    if let Some(group) = &rules.group {
+        let (own, others): (Vec<_>, Vec<_>) =
+            allowed.iter().copied().partition(|(token, _)| group.contains(token));
+        if others.iter().all(|&(_, logit)| log_sum(&own) > logit) {
+            allowed = own;
+        }
+    }
+    allowed.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let log_sum_exp = log_sum(&allowed);
+    allowed.truncate(count);
+    Ranked { log_sum_exp, likeliest: allowed }
 }

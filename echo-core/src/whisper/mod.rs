@@ -11,6 +11,8 @@ pub(crate) mod language;
 mod loader;
 pub(crate) mod model;
 pub(crate) mod network;
+#[cfg(feature = "bench")]
+pub(crate) mod random;
 pub(crate) mod segments;
 pub(crate) mod sequential;
 mod session;

@@ -13,12 +13,9 @@ use super::config::WhisperConfig;
 use super::loader::Loader;
 use super::network::{Encoded, Network, Session};
 use super::session::Decoding;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::features::mel::Mel;
-use crate::kernels::candle::Candle;
-use crate::kernels::cpu::Cpu;
-use crate::kernels::select::Choice;
+use crate::kernels::select::{self, Choice, Opened};
 use crate::kernels::{Backend, FRAMES};
 use crate::models::weights::Weights;
 use crate::progress::CancelToken;
@@ -35,12 +32,22 @@ pub(crate) fn load(
     choice: Choice,
     threads: Option<usize>,
 ) -> Result<Box<dyn Network>> {
-    Ok(match choice.device {
-        Device::Cpu => {
-            Box::new(Whisper::load(Cpu::new(threads.unwrap_or_default()), config, weights)?)
-        }
-        _ => Box::new(Whisper::load(Candle::new(choice)?, config, weights)?),
-    })
+    let width = (config.d_model, config.decoder_heads);
+    select::open(choice, threads, width, Loading { config, weights })?
+}
+
+/// A network about to be loaded.
+struct Loading<'a> {
+    config: WhisperConfig,
+    weights: &'a dyn Weights,
+}
+
+impl Opened for Loading<'_> {
+    type Output = Result<Box<dyn Network>>;
+
+    fn with<B: Backend>(self, backend: B) -> Self::Output {
+        Ok(Box::new(Whisper::load(backend, self.config, self.weights)?))
+    }
 }
 
 /// A Whisper network on one backend.

@@ -8,6 +8,7 @@ use std::any::Any;
 use super::config::WhisperConfig;
 use crate::error::Result;
 use crate::features::mel::Mel;
+use crate::kernels::rank::{Ranked, Restriction};
 use crate::progress::CancelToken;
 
 /// A batch of encoded windows: the cross-attention keys and values of every decoder layer.
@@ -39,6 +40,19 @@ pub(crate) trait Session: Send {
     /// Appends `tokens[i]` (one or more) to hypothesis `i` and returns logits over the vocabulary,
     /// one vector for each of `wanted`, a list of (hypothesis, index into its new tokens).
     fn step(&mut self, tokens: &[&[u32]], wanted: &[(usize, usize)]) -> Result<Vec<Vec<f32>>>;
+
+    /// Like [`step`](Self::step), but returns only the `count` likeliest tokens at each of
+    /// `wanted`, of what its restriction allows. `None`, and nothing is done, where the device
+    /// leaves that to whoever has the logits.
+    fn step_ranked(
+        &mut self,
+        _tokens: &[&[u32]],
+        _wanted: &[(usize, usize)],
+        _restrictions: &[Restriction],
+        _count: usize,
+    ) -> Result<Option<Vec<Ranked>>> {
+        Ok(None)
+    }
 
     /// Hypothesis `i` becomes a continuation of old hypothesis `parents[i]`; there may be fewer or
     /// more of them than before.

@@ -3,6 +3,7 @@
 use super::model::Whisper;
 use super::network::{Encoded, Session};
 use crate::error::{Error, Result};
+use crate::kernels::rank::{Ranked, Restriction};
 use crate::kernels::{Backend, CollectedAttention, FRAMES, Row};
 
 const CONTEXT: &str = "decoder";
@@ -73,6 +74,28 @@ impl<'a, B: Backend> Decoding<'a, B> {
         Ok(rows)
     }
 
+    /// Runs all layers over the new tokens: their activations, and which of them are `wanted`, if
+    /// any are.
+    fn hear(
+        &mut self,
+        tokens: &[&[u32]],
+        wanted: &[(usize, usize)],
+    ) -> Result<Option<(B::Buffer, Vec<usize>)>> {
+        let rows = self.rows(tokens)?;
+        let position = |&(row, token): &(usize, usize)| {
+            let tokens = rows.get(row).map(|row| row.tokens.clone());
+            tokens.and_then(|mut tokens| tokens.nth(token)).ok_or_else(|| {
+                Error::inference(CONTEXT, format!("row {row} has no new token {token}"))
+            })
+        };
+        let positions = wanted.iter().map(position).collect::<Result<Vec<usize>>>()?;
+        if rows.iter().all(|row| row.tokens.is_empty()) {
+            return Ok(None);
+        }
+        let x = self.run(tokens, &rows, &mut [])?;
+        Ok((!positions.is_empty()).then_some((x, positions)))
+    }
+
     /// Runs all layers over the new tokens. `collect` has one entry for each layer, or none.
     fn run(
         &mut self,
@@ -105,25 +128,27 @@ impl<'a, B: Backend> Decoding<'a, B> {
 
 impl<B: Backend> Session for Decoding<'_, B> {
     fn step(&mut self, tokens: &[&[u32]], wanted: &[(usize, usize)]) -> Result<Vec<Vec<f32>>> {
-        let rows = self.rows(tokens)?;
-        let position = |&(row, token): &(usize, usize)| {
-            let tokens = rows.get(row).map(|row| row.tokens.clone());
-            tokens.and_then(|mut tokens| tokens.nth(token)).ok_or_else(|| {
-                Error::inference(CONTEXT, format!("row {row} has no new token {token}"))
-            })
-        };
-        let positions = wanted.iter().map(position).collect::<Result<Vec<usize>>>()?;
-        if rows.iter().all(|row| row.tokens.is_empty()) {
-            return Ok(Vec::new());
-        }
-        let x = self.run(tokens, &rows, &mut [])?;
-        if positions.is_empty() {
-            return Ok(Vec::new());
-        }
+        let Some((x, positions)) = self.hear(tokens, wanted)? else { return Ok(Vec::new()) };
         let decoder = &self.model.decoder;
         let backend = &self.model.backend;
         let logits = backend.logits(&x, &positions, &decoder.norm, &decoder.embedding)?;
         Ok(logits.chunks(self.model.config.vocab).map(<[f32]>::to_vec).collect())
+    }
+
+    fn step_ranked(
+        &mut self,
+        tokens: &[&[u32]],
+        wanted: &[(usize, usize)],
+        restrictions: &[Restriction],
+        count: usize,
+    ) -> Result<Option<Vec<Ranked>>> {
+        if !self.model.backend.can_rank(self.model.config.vocab) {
+            return Ok(None);
+        }
+        let Some((x, positions)) = self.hear(tokens, wanted)? else { return Ok(Some(Vec::new())) };
+        let decoder = &self.model.decoder;
+        let weights = (&decoder.norm, &decoder.embedding);
+        self.model.backend.rank(&x, &positions, weights, restrictions, count).map(Some)
     }
 
     fn select(&mut self, parents: &[usize]) -> Result<()> {

@@ -7,8 +7,8 @@
 //! sets aside hypotheses that end below the best `size`, which rarely changes the text.
 
 use super::hypothesis::Hypothesis;
-use super::logits;
 use super::search::{Limits, Search};
+use crate::kernels::rank::Ranked;
 
 /// How wide to search and when to stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,13 +46,16 @@ impl Beam {
 
     /// The likeliest extensions of all hypotheses, best first: twice as many as are kept, because
     /// up to half of them may end.
-    fn candidates(&self, rows: &[Vec<f32>]) -> Vec<Candidate> {
+    fn candidates(&self, rows: &[Ranked]) -> Vec<Candidate> {
         let count = 2 * self.options.size;
         let mut candidates = Vec::with_capacity(rows.len() * count);
         for (parent, (row, hypothesis)) in rows.iter().zip(&self.alive).enumerate() {
-            let base = hypothesis.sum_logprob - logits::log_sum_exp(row);
-            candidates.extend(logits::highest_few(row, count).into_iter().map(|(token, logit)| {
-                Candidate { parent, token: token as u32, sum_logprob: base + logit }
+            let base = hypothesis.sum_logprob - row.log_sum_exp;
+            let few = row.likeliest.iter().take(count);
+            candidates.extend(few.map(|&(token, logit)| Candidate {
+                parent,
+                token,
+                sum_logprob: base + logit,
             }));
         }
         candidates.sort_by(|a, b| b.sum_logprob.total_cmp(&a.sum_logprob));
@@ -76,7 +79,11 @@ impl Search for Beam {
         &self.alive
     }
 
-    fn advance(&mut self, rows: &[Vec<f32>]) -> Vec<usize> {
+    fn wanted(&self) -> Option<usize> {
+        Some(2 * self.options.size)
+    }
+
+    fn advance_ranked(&mut self, rows: &[Ranked]) -> Vec<usize> {
         let candidates = self.candidates(rows);
         let (kept, spare) = candidates.split_at(self.options.size.min(candidates.len()));
         let end_of_text = self.limits.end_of_text;

@@ -1,8 +1,8 @@
 //! Greedy search: the likeliest token at every step.
 
 use super::hypothesis::Hypothesis;
-use super::logits;
 use super::search::{Limits, Search};
+use crate::kernels::rank::Ranked;
 
 /// One hypothesis that always takes the likeliest token.
 #[derive(Debug)]
@@ -24,13 +24,17 @@ impl Search for Greedy {
         &self.alive
     }
 
-    fn advance(&mut self, rows: &[Vec<f32>]) -> Vec<usize> {
+    fn wanted(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn advance_ranked(&mut self, rows: &[Ranked]) -> Vec<usize> {
         let (Some(row), Some(mut hypothesis)) = (rows.first(), self.alive.pop()) else {
             return Vec::new();
         };
-        let Some(token) = logits::index_of_highest(row) else { return Vec::new() };
-        let logprob = row[token] - logits::log_sum_exp(row);
-        let has_ended = self.limits.push(&mut hypothesis, token as u32, logprob);
+        let Some(&(token, logit)) = row.likeliest.first() else { return Vec::new() };
+        let logprob = logit - row.log_sum_exp;
+        let has_ended = self.limits.push(&mut hypothesis, token, logprob);
         if has_ended {
             self.finished = Some(hypothesis);
             return Vec::new();

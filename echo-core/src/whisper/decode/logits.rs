@@ -4,6 +4,8 @@
 //! written in lanes so that the compiler turns them into vector instructions, and `exp` is a
 //! polynomial (relative error below 2e-7) because the library's is a call for each element.
 
+use crate::kernels::rank::Ranked;
+
 /// A score that is never chosen.
 pub(super) const NEVER: f32 = f32::NEG_INFINITY;
 
@@ -104,6 +106,16 @@ pub(super) fn highest_few(logits: &[f32], count: usize) -> Vec<(usize, f32)> {
         consider(chunks.len() * LANES + lane, logit, &mut threshold);
     }
     few
+}
+
+/// The `count` likeliest tokens of a row, and its [`log_sum_exp`].
+pub(super) fn rank(logits: &[f32], count: usize) -> Ranked {
+    let likeliest = match count {
+        1 => index_of_highest(logits).map(|token| (token, logits[token])).into_iter().collect(),
+        _ => highest_few(logits, count),
+    };
+    let likeliest = likeliest.into_iter().map(|(token, logit)| (token as u32, logit)).collect();
+    Ranked { log_sum_exp: log_sum_exp(logits), likeliest }
 }
 
 #[cfg(test)]

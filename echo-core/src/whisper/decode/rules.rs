@@ -3,6 +3,7 @@
 use super::suppress;
 use super::timestamps::TimestampRules;
 use crate::error::Result;
+use crate::kernels::rank::Restriction;
 use crate::options::DecodeOptions;
 use crate::whisper::tokenizer::Tokenizer;
 
@@ -48,15 +49,31 @@ impl Rules {
         if self.repetition_penalty != 1.0 {
             suppress::penalise_repetition(logits, tokens, self.repetition_penalty);
         }
-        suppress::forbid_repeated_ngrams(logits, tokens, self.no_repeat_ngram_size);
-        suppress::forbid(logits, &self.suppressed);
+        suppress::restrict(logits, &self.restriction(tokens, prefix_len));
+    }
+
+    /// Whether the rules leave the logits of what may be said as they are.
+    pub(super) fn only_restrict(&self) -> bool {
+        self.repetition_penalty == 1.0
+    }
+
+    /// What may not follow `tokens`, the first `prefix_len` of which were forced.
+    pub(super) fn restriction(&self, tokens: &[u32], prefix_len: usize) -> Restriction {
+        let mut restriction = Restriction::default();
+        let forbid = |restriction: &mut Restriction, tokens: &[u32]| {
+            restriction.forbidden.extend(tokens.iter().map(|&token| token..token + 1));
+        };
+        let repeated = suppress::repeating_ngrams(tokens, self.no_repeat_ngram_size);
+        forbid(&mut restriction, &repeated);
+        forbid(&mut restriction, &self.suppressed);
         let said = tokens.get(prefix_len..).unwrap_or_default();
         if said.is_empty() {
-            suppress::forbid(logits, &self.blank);
+            forbid(&mut restriction, &self.blank);
         }
         if let Some(timestamps) = &self.timestamps {
-            timestamps.apply(logits, said, prefix_len > 0);
+            timestamps.restrict(&mut restriction, said, prefix_len > 0);
         }
+        restriction
     }
 }
 

@@ -8,6 +8,7 @@
 use super::hypothesis::Hypothesis;
 use super::logits;
 use super::search::{Limits, Search};
+use crate::kernels::rank::Ranked;
 
 /// A small generator of random numbers.
 #[derive(Debug, Clone)]
@@ -75,6 +76,15 @@ impl Sample {
 impl Search for Sample {
     fn alive(&self) -> &[Hypothesis] {
         &self.alive
+    }
+
+    /// All: any token can be drawn.
+    fn wanted(&self) -> Option<usize> {
+        None
+    }
+
+    fn advance_ranked(&mut self, _rows: &[Ranked]) -> Vec<usize> {
+        Vec::new()
     }
 
     fn advance(&mut self, rows: &[Vec<f32>]) -> Vec<usize> {

@@ -3,11 +3,14 @@
 //! Rows of a step are the hypotheses alive, window after window. The first step hears each window's
 //! prompt once; a [`Search`] then says which rows go on, and a window that is done leaves the batch.
 
+use std::ops::Range;
+
 use super::hypothesis::Hypothesis;
 use super::logits;
 use super::prompt::Prompt;
 use super::rules::Rules;
 use crate::error::{Error, Result};
+use crate::kernels::rank::{Ranked, Restriction};
 use crate::progress::CancelToken;
 use crate::whisper::network::{Encoded, Network, Session};
 
@@ -38,10 +41,21 @@ pub(super) trait Search: Send {
     /// The hypotheses that go on; at first one, that has said no more than the prefix.
     fn alive(&self) -> &[Hypothesis];
 
-    /// Extends every hypothesis by one token, given the logits of each, `(vocab)`. The result
-    /// names, for each hypothesis alive afterwards, the one before that it continues; with none
-    /// left the search is over.
-    fn advance(&mut self, rows: &[Vec<f32>]) -> Vec<usize>;
+    /// How many of the likeliest tokens after each hypothesis it wants to know; `None` if it wants
+    /// all logits.
+    fn wanted(&self) -> Option<usize>;
+
+    /// Extends every hypothesis by one token, given the likeliest after each, as many as are
+    /// [wanted](Self::wanted). The result names, for each hypothesis alive afterwards, the one
+    /// before that it continues; with none left the search is over.
+    fn advance_ranked(&mut self, rows: &[Ranked]) -> Vec<usize>;
+
+    /// The same, given the logits after each hypothesis, `(vocab)`.
+    fn advance(&mut self, rows: &[Vec<f32>]) -> Vec<usize> {
+        let count = self.wanted().unwrap_or_default();
+        let ranked: Vec<Ranked> = rows.iter().map(|row| logits::rank(row, count)).collect();
+        self.advance_ranked(&ranked)
+    }
 
     /// The best hypothesis that ended, if any did.
     fn into_best(self: Box<Self>) -> Option<Hypothesis>;
@@ -77,21 +91,20 @@ pub(super) fn run(
     let indices: Vec<usize> = windows.iter().map(|window| window.index).collect();
     let mut session = network.session(encoded, &indices)?;
     cancel.check()?;
-    let (no_speech_probs, mut rows) = start(&mut *session, &windows, rules)?;
+    let (no_speech_probs, mut heard) = match start_ranked(&mut *session, &windows, rules)? {
+        Some(started) => started,
+        None => start(&mut *session, &windows, rules)?,
+    };
 
     let mut outcomes = vec![None; windows.len()];
     let mut running: Vec<(usize, Window<'_>)> = windows.into_iter().enumerate().collect();
     loop {
-        let mut parents = Vec::with_capacity(rows.len());
+        let mut parents = Vec::new();
         let mut going_on = Vec::with_capacity(running.len());
         let mut first_row = 0;
         for (slot, mut window) in running {
             let n_rows = window.search.alive().len();
-            let own = &mut rows[first_row..first_row + n_rows];
-            for (row, hypothesis) in own.iter_mut().zip(window.search.alive()) {
-                rules.apply(row, &hypothesis.tokens, window.prompt.prefix_len);
-            }
-            let own_parents = window.search.advance(own);
+            let own_parents = heard.advance(&mut window, first_row..first_row + n_rows, rules);
             if own_parents.is_empty() {
                 let best = window.search.into_best().ok_or_else(not_numbers)?;
                 outcomes[slot] = Some(Outcome { best, no_speech_prob: no_speech_probs[slot] });
@@ -109,9 +122,41 @@ pub(super) fn run(
             session.select(&parents)?;
         }
         cancel.check()?;
-        rows = step(&mut *session, &running, rules.vocab)?;
+        heard = match step_ranked(&mut *session, &running, rules)? {
+            Some(ranked) => Heard::Ranked(ranked),
+            None => Heard::Logits(step(&mut *session, &running, rules.vocab)?),
+        };
     }
     Ok(outcomes.into_iter().flatten().collect())
+}
+
+/// What may follow the hypotheses alive.
+enum Heard {
+    /// All logits, before the rules.
+    Logits(Vec<Vec<f32>>),
+    /// The likeliest tokens, after the rules.
+    Ranked(Vec<Ranked>),
+}
+
+impl Heard {
+    /// Extends a window's hypotheses, whose rows are given.
+    fn advance(
+        &mut self,
+        window: &mut Window<'_>,
+        rows: Range<usize>,
+        rules: &Rules,
+    ) -> Vec<usize> {
+        match self {
+            Self::Ranked(ranked) => window.search.advance_ranked(&ranked[rows]),
+            Self::Logits(logits) => {
+                let own = &mut logits[rows];
+                for (row, hypothesis) in own.iter_mut().zip(window.search.alive()) {
+                    rules.apply(row, &hypothesis.tokens, window.prompt.prefix_len);
+                }
+                window.search.advance(own)
+            }
+        }
+    }
 }
 
 /// Hears the prompts: the no-speech probability of each window, and the logits after each prompt.
@@ -119,7 +164,7 @@ fn start(
     session: &mut (dyn Session + '_),
     windows: &[Window<'_>],
     rules: &Rules,
-) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+) -> Result<(Vec<f32>, Heard)> {
     let prompts: Vec<&[u32]> = windows.iter().map(|window| &*window.prompt.tokens).collect();
     let mut wanted = Vec::with_capacity(2 * windows.len());
     for (row, window) in windows.iter().enumerate() {
@@ -134,7 +179,60 @@ fn start(
         no_speech_probs.push((no_speech - logits::log_sum_exp(&at_start)).exp());
         rows.push(at_end);
     }
-    Ok((no_speech_probs, rows))
+    Ok((no_speech_probs, Heard::Logits(rows)))
+}
+
+/// The same where the device finds the likeliest tokens, and no search wants more.
+fn start_ranked(
+    session: &mut (dyn Session + '_),
+    windows: &[Window<'_>],
+    rules: &Rules,
+) -> Result<Option<(Vec<f32>, Heard)>> {
+    let Some(count) = most_wanted(windows.iter(), rules) else { return Ok(None) };
+    let prompts: Vec<&[u32]> = windows.iter().map(|window| &*window.prompt.tokens).collect();
+    let no_speech = rules.no_speech;
+    let only_no_speech =
+        Restriction { forbidden: vec![0..no_speech, no_speech + 1..u32::MAX], group: None };
+    let (mut wanted, mut restrictions) = (Vec::new(), Vec::new());
+    for (row, window) in windows.iter().enumerate() {
+        // All, and no speech alone: the difference of their sums is its probability.
+        for restriction in [Restriction::default(), only_no_speech.clone()] {
+            wanted.push((row, window.prompt.start));
+            restrictions.push(restriction);
+        }
+        let said = window.search.alive().first().map_or(&[][..], |first| &first.tokens);
+        wanted.push((row, window.prompt.tokens.len() - 1));
+        restrictions.push(rules.restriction(said, window.prompt.prefix_len));
+    }
+    let Some(answers) = session.step_ranked(&prompts, &wanted, &restrictions, count)? else {
+        return Ok(None);
+    };
+    check_count(&answers, wanted.len())?;
+    let (mut no_speech_probs, mut rows) = (Vec::new(), Vec::new());
+    let mut answers = answers.into_iter();
+    while let (Some(all), Some(none), Some(end)) = (answers.next(), answers.next(), answers.next())
+    {
+        no_speech_probs.push((none.log_sum_exp - all.log_sum_exp).exp());
+        rows.push(end);
+    }
+    Ok(Some((no_speech_probs, Heard::Ranked(rows))))
+}
+
+/// How many of the likeliest tokens all searches are content with.
+fn most_wanted<'a, 'w: 'a>(
+    windows: impl Iterator<Item = &'a Window<'w>>,
+    rules: &Rules,
+) -> Option<usize> {
+    let wanted: Option<Vec<usize>> = windows.map(|window| window.search.wanted()).collect();
+    wanted.filter(|_| rules.only_restrict())?.into_iter().max()
+}
+
+fn check_count(ranked: &[Ranked], expected: usize) -> Result<()> {
+    if ranked.len() == expected {
+        return Ok(());
+    }
+    let cause = format!("{} ranked rows, expected {expected}", ranked.len());
+    Err(Error::inference("the decoder", cause))
 }
 
 /// Says the last token of every hypothesis alive and hears what may follow.
@@ -149,6 +247,30 @@ fn step(
         .collect();
     let wanted: Vec<(usize, usize)> = (0..tokens.len()).map(|row| (row, 0)).collect();
     checked(session.step(&tokens, &wanted)?, wanted.len(), vocab)
+}
+
+/// The same where the device finds the likeliest tokens, and no search wants more.
+fn step_ranked(
+    session: &mut (dyn Session + '_),
+    running: &[(usize, Window<'_>)],
+    rules: &Rules,
+) -> Result<Option<Vec<Ranked>>> {
+    let windows = running.iter().map(|(_, window)| window);
+    let Some(count) = most_wanted(windows, rules) else { return Ok(None) };
+    let (mut tokens, mut restrictions) = (Vec::new(), Vec::new());
+    for (_, window) in running {
+        for hypothesis in window.search.alive() {
+            let tail = hypothesis.tokens.len().saturating_sub(1);
+            tokens.push(&hypothesis.tokens[tail..]);
+            restrictions.push(rules.restriction(&hypothesis.tokens, window.prompt.prefix_len));
+        }
+    }
+    let wanted: Vec<(usize, usize)> = (0..tokens.len()).map(|row| (row, 0)).collect();
+    let ranked = session.step_ranked(&tokens, &wanted, &restrictions, count)?;
+    if let Some(ranked) = &ranked {
+        check_count(ranked, tokens.len())?;
+    }
+    Ok(ranked)
 }
 
 fn checked(rows: Vec<Vec<f32>>, count: usize, vocab: usize) -> Result<Vec<Vec<f32>>> {

@@ -3,8 +3,11 @@
 //! Each rule changes the logits of one hypothesis in place, `(vocab)`. Order and arithmetic follow
 //! CTranslate2 (`decoding_utils.cc`), which faster-whisper decodes with.
 
-use super::logits::NEVER;
+use std::ops::Range;
+
+use super::logits::{self, NEVER};
 use crate::error::{Error, Result};
+use crate::kernels::rank::Restriction;
 use crate::options::DecodeOptions;
 use crate::whisper::tokenizer::Tokenizer;
 
@@ -52,11 +55,23 @@ pub(super) fn blank_tokens(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     Ok(tokens)
 }
 
-/// Forbids `tokens`.
-pub(super) fn forbid(logits: &mut [f32], tokens: &[u32]) {
-    for &token in tokens {
-        if let Some(logit) = logits.get_mut(token as usize) {
-            *logit = NEVER;
+/// Makes what is out impossible in `logits`.
+pub(super) fn restrict(logits: &mut [f32], restriction: &Restriction) {
+    let vocab = logits.len();
+    let inside = |range: &Range<u32>| {
+        let end = vocab.min(range.end as usize);
+        end.min(range.start as usize)..end
+    };
+    for range in &restriction.forbidden {
+        logits[inside(range)].fill(NEVER);
+    }
+    let Some(group) = &restriction.group else { return };
+    let group = inside(group);
+    let others = [0..group.start, group.end..vocab];
+    let highest = others.iter().map(|others| logits::highest(&logits[others.clone()]));
+    if logits::log_sum_exp(&logits[group]) > highest.fold(NEVER, f32::max) {
+        for others in others {
+            logits[others].fill(NEVER);
         }
     }
 }
@@ -74,19 +89,17 @@ pub(super) fn penalise_repetition(logits: &mut [f32], said: &[u32], penalty: f32
     }
 }
 
-/// Forbids every token that would say some `size` tokens in a row a second time.
-pub(super) fn forbid_repeated_ngrams(logits: &mut [f32], said: &[u32], size: usize) {
+/// Every token that would say some `size` tokens in a row a second time.
+pub(super) fn repeating_ngrams(said: &[u32], size: usize) -> Vec<u32> {
     if size == 0 || said.len() < size {
-        return;
+        return Vec::new();
     }
     let ending = &said[said.len() + 1 - size..];
-    for ngram in said.windows(size) {
-        if let [before @ .., last] = ngram
-            && before == ending
-        {
-            forbid(logits, &[*last]);
-        }
-    }
+    let repeating = |ngram: &[u32]| match ngram {
+        [before @ .., last] if before == ending => Some(*last),
+        _ => None,
+    };
+    said.windows(size).filter_map(repeating).collect()
 }
 
 #[cfg(test)]
@@ -103,9 +116,10 @@ mod tests {
     #[test]
     fn an_ngram_is_not_said_twice() {
         let forbidden = |said: &[u32], size| {
-            let mut logits = [0.0; 6];
-            forbid_repeated_ngrams(&mut logits, said, size);
-            (0..6).filter(|&token| logits[token] == NEVER).collect::<Vec<_>>()
+            let mut tokens = repeating_ngrams(said, size);
+            tokens.sort_unstable();
+            tokens.dedup();
+            tokens
         };
         assert_eq!(forbidden(&[1, 2, 3, 1, 2], 3), [3]);
         assert_eq!(forbidden(&[1, 2, 3, 1, 2, 4, 1, 2], 3), [3, 4]);
@@ -113,6 +127,14 @@ mod tests {
         assert_eq!(forbidden(&[1, 1], 2), [1]);
         assert!(forbidden(&[1, 2, 3, 1, 2], 0).is_empty());
         assert!(forbidden(&[1, 2], 3).is_empty());
+    }
+
+    #[test]
+    fn a_restriction_beyond_the_vocabulary_forbids_nothing_else() {
+        let mut logits = [1.0; 4];
+        let restriction = Restriction { forbidden: vec![2..3, 3..99, 50..60], group: Some(90..99) };
+        restrict(&mut logits, &restriction);
+        assert_eq!(logits, [1.0, 1.0, NEVER, NEVER]);
     }
 
     #[test]

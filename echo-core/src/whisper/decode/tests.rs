@@ -130,3 +130,39 @@ fn a_forced_beginning_is_part_of_the_text() {
     let decoded = decode(&tokenizer, &network, &options, &[0.0]);
     assert_eq!(tokenizer.decode(&decoded[0].tokens), " xabc");
 }
+
+#[test]
+fn a_device_that_ranks_finds_the_same_text() {
+    let tokenizer = small();
+    let vocab = tokenizer.special.end as usize;
+    // Every beginning has its own scattered logits; times are as likely as text.
+    let network = |ranks: bool| {
+        let mut network = FakeNetwork::new(&tokenizer, move |window, tokens| {
+            let said = tokens.iter().fold(window as u64, |hash, &t| {
+                hash.wrapping_mul(31).wrapping_add(u64::from(t) + 7)
+            });
+            let scattered =
+                |token: u64| token.wrapping_add(said).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            (0..vocab as u64).map(|token| scattered(token) as f32 / 3e6).collect()
+        });
+        network.ranks = ranks;
+        network
+    };
+    for beam_size in [1, 5] {
+        let options = DecodeOptions {
+            beam_size,
+            temperatures: vec![0.0],
+            max_new_tokens: Some(30),
+            no_repeat_ngram_size: 3,
+            ..DecodeOptions::default()
+        };
+        let windows = [0.0, 1.0, 2.0];
+        let expected = decode(&tokenizer, &network(false), &options, &windows);
+        let found = decode(&tokenizer, &network(true), &options, &windows);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.tokens, expected.tokens, "beam size {beam_size}");
+            assert!((found.avg_logprob - expected.avg_logprob).abs() < 1e-4);
+            assert!((found.no_speech_prob - expected.no_speech_prob).abs() < 1e-5);
+        }
+    }
+}

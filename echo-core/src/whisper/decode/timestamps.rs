@@ -4,80 +4,76 @@
 //! one hypothesis has said and change its next logits, `(vocab)`, in place. Source:
 //! `ApplyTimestampRules` in openai/whisper's decoding.py and in CTranslate2's whisper.cc.
 
-use super::logits::{self, NEVER};
+use crate::kernels::rank::Restriction;
 use crate::whisper::tokenizer::{SECONDS_PER_TIMESTAMP, SpecialTokens};
 
 /// The rules of one vocabulary.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimestampRules {
-    end_of_text: usize,
-    no_timestamps: usize,
+    end_of_text: u32,
+    no_timestamps: u32,
     /// The first time; every smaller id is text or special.
-    begin: usize,
+    begin: u32,
     /// One past the last time.
-    end: usize,
+    end: u32,
     /// One past the latest first time.
-    initial_end: usize,
+    initial_end: u32,
 }
 
 impl TimestampRules {
     /// The first time said is at most `max_initial_timestamp` seconds.
     pub(super) fn new(special: &SpecialTokens, max_initial_timestamp: f32) -> Self {
-        let begin = special.timestamp_begin as usize;
-        let end = special.end as usize;
+        let (begin, end) = (special.timestamp_begin, special.end);
         let initial = (f64::from(max_initial_timestamp) / SECONDS_PER_TIMESTAMP).round();
         Self {
-            end_of_text: special.end_of_text as usize,
-            no_timestamps: special.no_timestamps() as usize,
+            end_of_text: special.end_of_text,
+            no_timestamps: special.no_timestamps(),
             begin,
             end,
-            initial_end: end.min(begin + initial.max(0.0) as usize + 1),
+            initial_end: end.min(begin.saturating_add(initial.max(0.0) as u32).saturating_add(1)),
         }
     }
 
-    /// Applies the rules to what may follow `said`.
+    /// Adds what may not follow `said`.
     ///
     /// `has_prefix` says that a forced prefix stands before `said`. The reference then still asks
     /// for a time first, faster-whisper does not, having put 0.00 in front of the prefix; it is
     /// followed here.
-    pub(super) fn apply(&self, logits: &mut [f32], said: &[u32], has_prefix: bool) {
-        let Some(logits) = logits.get_mut(..self.end) else { return };
-        logits[self.no_timestamps] = NEVER;
-        let is_timestamp = |token: u32| (self.begin..self.end).contains(&(token as usize));
-        match *said {
+    pub(super) fn restrict(&self, to: &mut Restriction, said: &[u32], has_prefix: bool) {
+        let forbidden = &mut to.forbidden;
+        forbidden.push(self.no_timestamps..self.no_timestamps + 1);
+        let is_timestamp = |token: &u32| (self.begin..self.end).contains(token);
+        match said {
             [] if has_prefix => return,
             [] => {
-                logits[..self.begin].fill(NEVER);
-                logits[self.initial_end..].fill(NEVER);
+                forbidden.extend([0..self.begin, self.initial_end..self.end]);
                 return;
             }
             [.., last] if !is_timestamp(last) => {
                 // Times never fall, and a segment lasts a while.
-                if let Some(&latest) = said.iter().rev().find(|&&token| is_timestamp(token)) {
-                    logits[self.begin..=latest as usize].fill(NEVER);
+                if let Some(&latest) = said.iter().rev().find(|token| is_timestamp(token)) {
+                    forbidden.push(self.begin..latest + 1);
                 }
             }
             [.., before, last] if !is_timestamp(before) => {
                 // The end of a segment: the next one starts, or the transcript ends.
-                logits[..self.end_of_text].fill(NEVER);
-                logits[self.begin..last as usize].fill(NEVER);
+                forbidden.extend([0..self.end_of_text, self.begin..*last]);
             }
             // The start of a segment: text follows.
             _ => {
-                logits[self.begin..].fill(NEVER);
+                forbidden.push(self.begin..self.end);
                 return;
             }
         }
         // If the times together are likelier than any single token of text, a time it is.
-        let timestamps = logits::log_sum_exp(&logits[self.begin..]);
-        if timestamps > logits::highest(&logits[..self.begin]) {
-            logits[..self.begin].fill(NEVER);
-        }
+        to.group = Some(self.begin..self.end);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::logits::NEVER;
+    use super::super::suppress;
     use super::*;
 
     const TEXT: u32 = 7;
@@ -89,6 +85,12 @@ mod tests {
     /// The time of an encoder frame.
     fn at(frame: u32) -> u32 {
         special().timestamp_begin + frame
+    }
+
+    fn apply(rules: &TimestampRules, logits: &mut [f32], said: &[u32], has_prefix: bool) {
+        let mut restriction = Restriction::default();
+        rules.restrict(&mut restriction, said, has_prefix);
+        suppress::restrict(logits, &restriction);
     }
 
     /// Which kinds of token may follow: text, the end, and the range of times.
@@ -106,7 +108,7 @@ mod tests {
         let mut logits = vec![0.0; special().end as usize];
         logits[TEXT as usize] = 20.0;
         logits[special().end_of_text as usize] = 20.0;
-        TimestampRules::new(&special(), 1.0).apply(&mut logits, said, has_prefix);
+        apply(&TimestampRules::new(&special(), 1.0), &mut logits, said, has_prefix);
         assert_eq!(logits[special().no_timestamps() as usize], NEVER);
         allowed(&logits)
     }
@@ -146,28 +148,21 @@ mod tests {
         let mut logits = vec![0.0; special().end as usize];
         // Alone, the text is likelier than any one of the 1,500 times: ln(1500) is 7.3.
         logits[TEXT as usize] = 7.0;
-        rules.apply(&mut logits, &[at(0), TEXT], false);
+        apply(&rules, &mut logits, &[at(0), TEXT], false);
         assert_eq!(allowed(&logits), (false, false, Some((1, 1500))));
         let mut logits = vec![0.0; special().end as usize];
         logits[TEXT as usize] = 7.5;
-        rules.apply(&mut logits, &[at(0), TEXT], false);
+        apply(&rules, &mut logits, &[at(0), TEXT], false);
         assert_eq!(allowed(&logits), (true, true, Some((1, 1500))));
     }
 
     #[test]
     fn a_late_initial_maximum_stops_at_the_last_time() {
         let mut logits = vec![0.0; special().end as usize];
-        TimestampRules::new(&special(), 30.0).apply(&mut logits, &[], false);
+        apply(&TimestampRules::new(&special(), 30.0), &mut logits, &[], false);
         assert_eq!(allowed(&logits), (false, false, Some((0, 1500))));
         let mut logits = vec![0.0; special().end as usize];
-        TimestampRules::new(&special(), 0.0).apply(&mut logits, &[], false);
+        apply(&TimestampRules::new(&special(), 0.0), &mut logits, &[], false);
         assert_eq!(allowed(&logits), (false, false, Some((0, 0))));
-    }
-
-    #[test]
-    fn too_few_logits_are_left_alone() {
-        let mut logits = [1.0; 10];
-        TimestampRules::new(&special(), 1.0).apply(&mut logits, &[], false);
-        assert_eq!(logits, [1.0; 10]);
     }
 }

@@ -272,3 +272,42 @@ fn base_hears_real_speech_as_the_reference_does<B: Backend>(backend: fn() -> B) 
         assert!((logits[token] - logit).abs() < 0.1, "token {token}: {}", logits[token]);
     }
 }
+
+/// What `base` makes of a mel on whatever backend: the encoder's output.
+struct EncodedBase<'a>(&'a Mel);
+
+impl Opened for EncodedBase<'_> {
+    type Output = Option<Vec<f32>>;
+
+    fn with<B: Backend>(self, backend: B) -> Self::Output {
+        let network = base(backend)?;
+        let encoded =
+            network.run_encoder(std::slice::from_ref(self.0), &CancelToken::new()).unwrap();
+        Some(network.backend.to_host(&encoded).unwrap())
+    }
+}
+
+#[test]
+fn half_floats_on_a_gpu_change_the_encoder_little() {
+    use crate::device::ComputeType;
+    let gpus = select::gpus();
+    if gpus.is_empty() {
+        println!("skipped: no GPU is compiled in and present");
+    }
+    let mel = LogMel::new(80).window(&crate::features::mel::tests::signal(), 0, 500, None);
+    for device in gpus {
+        let encode = |choice| select::open(choice, None, (512, 8), EncodedBase(&mel)).unwrap();
+        let Some(exact) = encode(CPU) else { return };
+        for (compute, most) in
+            [(ComputeType::F32, 2e-4), (ComputeType::F16, 2e-3), (ComputeType::Bf16, 2e-2)]
+        {
+            let Some(found) = encode(Choice { device, compute }) else { return };
+            let square = |value: f32| f64::from(value) * f64::from(value);
+            let error: f64 = exact.iter().zip(&found).map(|(&a, &b)| square(a - b)).sum();
+            let size: f64 = exact.iter().map(|&a| square(a)).sum();
+            let relative = (error / size).sqrt();
+            println!("{device}, {compute}: the encoder differs by {relative:.2e} of its size");
+            assert!(relative < most, "{device}, {compute}: {relative:e}");
+        }
+    }
+}
