@@ -22,7 +22,8 @@
 //! | features | samples | log-mel windows, `(n_mels, 3000)`, 10 ms a column |
 //! | voice activity | samples | [`Region`]s of speech, merged into chunks of at most 30 s |
 //! | Whisper | windows | [`Segment`]s: text with start and end |
-//! | [`formats`] | a [`Transcript`] | TXT, SRT, VTT, TSV, JSON |
+//! | speakers | samples, segments | [`Turn`]s; speakers of words and segments |
+//! | [`formats`] | a [`Transcript`] | TXT, SRT, VTT, TSV, JSON, RTTM |
 //!
 //! Times are `f64` seconds from the start of the source throughout, on the timeline of a video
 //! player: encoder delay is trimmed, and sound that starts late stays late.
@@ -98,6 +99,30 @@
 //! # Ok::<(), echo_core::Error>(())
 //! ```
 //!
+//! # Speakers
+//!
+//! [`Request::diarize`] tells speakers apart by their voices: segments and words say who speaks, and
+//! segments are split where the speaker changes. [`Transcript::turns`] has who speaks when, overlaps
+//! included. The networks (34 MB) are fetched when they are first asked for, or by
+//! [`Builder::with_diarizer`]. [`Diarizer`] does the same without a recogniser. Of a recording with
+//! one speaker on each channel, [`Channels::Each`] knows the speakers without any network.
+//!
+//! ```no_run
+//! use echo_core::{Diarization, Transcriber};
+//!
+//! let transcriber = Transcriber::builder().with_diarizer().build()?;
+//! let transcript = transcriber
+//!     .request("meeting.mp3")
+//!     .words(true)
+//!     .diarize(Diarization::new().speakers(2..=5))
+//!     .run()?;
+//! for segment in &transcript.segments {
+//!     let speaker = segment.speaker.as_ref().map_or("?".to_owned(), ToString::to_string);
+//!     println!("{speaker}: {}", segment.text);
+//! }
+//! # Ok::<(), echo_core::Error>(())
+//! ```
+//!
 //! # Errors
 //!
 //! Everything returns [`Result`]. A variant of [`Error`] answers "what can I do about it", and
@@ -127,6 +152,8 @@ pub mod bench {
 #[cfg(feature = "cli")]
 pub mod cli;
 mod device;
+mod diarize;
+mod diarizer;
 mod error;
 mod features;
 pub mod formats;
@@ -140,6 +167,7 @@ mod options;
 mod pipeline;
 mod progress;
 mod request;
+mod segmentation;
 mod timeline;
 mod transcriber;
 mod transcript;
@@ -149,12 +177,16 @@ mod words;
 
 pub use audio::{Audio, AudioOptions, AudioSource};
 pub use device::{ComputeType, Device};
+pub use diarizer::Diarizer;
 pub use error::{Cause, Error, ErrorKind, Result};
 pub use language::Language;
 pub use models::{CatalogEntry, Download, ModelKind, ModelStore, StoredModel, catalog};
-pub use options::{Align, Channels, DecodeOptions, Mode, Task, TranscribeOptions, VadOptions};
+pub use options::{
+    Align, Channels, Clustering, DecodeOptions, Diarization, Mode, Task, TranscribeOptions,
+    VadModel, VadOptions,
+};
 pub use progress::{CancelToken, Progress, Stage};
 pub use request::{Request, Segments};
-pub use timeline::Region;
+pub use timeline::{Region, Turn};
 pub use transcriber::{Builder, DEFAULT_MODEL, Transcriber};
 pub use transcript::{Decoding, SCHEMA_VERSION, Segment, SpeakerId, Timing, Transcript, Word};

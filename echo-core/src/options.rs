@@ -2,6 +2,8 @@
 
 mod by_name;
 
+use std::ops::{Bound, RangeBounds};
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -59,6 +61,120 @@ pub enum Align {
     None,
 }
 
+/// What hears where speech is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum VadModel {
+    /// Silero, which the crate carries.
+    #[default]
+    Silero,
+    /// pyannote's segmentation-3.0, which hears quiet and overlapping speech better and is the
+    /// network of diarization, too; a model of the catalogue, 6 MB.
+    Pyannote,
+    /// Nothing: all of the source is taken for speech.
+    None,
+}
+
+/// How voices are clustered into speakers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Clustering {
+    /// By the mean distance of the vectors of two clusters, which suits the vectors of CAM++.
+    #[default]
+    Average,
+    /// By the distance of centroids, with the settings of pyannote's speaker-diarization-3.1.
+    Centroid,
+}
+
+/// How speakers are told apart. See [`TranscribeOptions::diarize`].
+///
+/// ```
+/// use echo_core::Diarization;
+///
+/// let options = Diarization::new().speakers(2..=4);
+/// assert_eq!((options.min_speakers, options.max_speakers), (Some(2), Some(4)));
+/// options.validate()?;
+/// # Ok::<(), echo_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Diarization {
+    /// At least so many speakers, where there is speech of so many; `None` (the default) leaves it
+    /// to the voices.
+    pub min_speakers: Option<usize>,
+    /// At most so many speakers; `None` (the default) leaves it to the voices.
+    pub max_speakers: Option<usize>,
+    /// How voices are clustered. Default [`Clustering::Average`].
+    pub clustering: Clustering,
+    /// Voices farther apart than this are different speakers: 1 minus the mean cosine for average
+    /// clustering, the distance of centroids at length 1 else. Default 0.62 and 0.7046.
+    pub threshold: Option<f32>,
+    /// Shorter turns are dropped, in milliseconds. Default 100.
+    pub min_turn_ms: u32,
+    /// Shorter pauses within a turn are filled, in milliseconds. Default 300.
+    pub min_gap_ms: u32,
+}
+
+impl Default for Diarization {
+    fn default() -> Self {
+        Self {
+            min_speakers: None,
+            max_speakers: None,
+            clustering: Clustering::Average,
+            threshold: None,
+            min_turn_ms: 100,
+            min_gap_ms: 300,
+        }
+    }
+}
+
+impl Diarization {
+    /// As many speakers as there are voices.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bounds the number of speakers: `2..=4`, `2..`, `..=4`, or `3..=3` for exactly three.
+    #[must_use]
+    pub fn speakers(mut self, count: impl RangeBounds<usize>) -> Self {
+        self.min_speakers = match count.start_bound() {
+            Bound::Included(&least) => Some(least),
+            Bound::Excluded(&least) => Some(least.saturating_add(1)),
+            Bound::Unbounded => None,
+        };
+        self.max_speakers = match count.end_bound() {
+            Bound::Included(&most) => Some(most),
+            Bound::Excluded(&most) => Some(most.saturating_sub(1)),
+            Bound::Unbounded => None,
+        };
+        self
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the first one out of range.
+    pub fn validate(&self) -> Result<()> {
+        let (least, most) = (self.min_speakers, self.max_speakers);
+        for count in [least, most].into_iter().flatten() {
+            check("speakers", count, (1..=1000).contains(&count), "1 to 1000")?;
+        }
+        if let (Some(least), Some(most)) = (least, most) {
+            let expected = "the lower number first";
+            check("speakers", format!("{least}..{most}"), least <= most, expected)?;
+        }
+        if let Some(threshold) = self.threshold {
+            let fits = threshold > 0.0 && threshold < 2.0;
+            check("threshold", threshold, fits, "above 0 and below 2")?;
+        }
+        check("min_turn_ms", self.min_turn_ms, self.min_turn_ms <= 60_000, "at most 60000")?;
+        check("min_gap_ms", self.min_gap_ms, self.min_gap_ms <= 60_000, "at most 60000")
+    }
+}
+
 /// What is asked of one transcription.
 ///
 /// ```
@@ -99,6 +215,8 @@ pub struct TranscribeOptions {
     pub decode: DecodeOptions,
     /// Rules of voice activity detection, for [`Mode::Batched`].
     pub vad: VadOptions,
+    /// Tell speakers apart by their voices; `None` (the default) does not.
+    pub diarize: Option<Diarization>,
 }
 
 impl TranscribeOptions {
@@ -127,6 +245,7 @@ impl TranscribeOptions {
             }
         }
         self.decode.validate()?;
+        self.diarize.as_ref().map_or(Ok(()), Diarization::validate)?;
         self.vad.validate()
     }
 }
@@ -252,6 +371,8 @@ impl DecodeOptions {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct VadOptions {
+    /// What hears where speech is. Default [`VadModel::Silero`].
+    pub model: VadModel,
     /// Speech opens when its probability reaches this. Default 0.5.
     pub onset: f32,
     /// Speech closes when its probability stays below this. Default 0.35.
@@ -269,6 +390,7 @@ pub struct VadOptions {
 impl Default for VadOptions {
     fn default() -> Self {
         Self {
+            model: VadModel::Silero,
             onset: 0.5,
             offset: 0.35,
             min_speech_ms: 0,
@@ -323,6 +445,21 @@ mod tests {
     fn an_unknown_key_is_refused() {
         let error = serde_json::from_str::<TranscribeOptions>(r#"{"beam": 5}"#).unwrap_err();
         assert!(error.to_string().contains("beam"), "{error}");
+    }
+
+    #[test]
+    fn impossible_numbers_of_speakers_are_refused() {
+        let error = |options: Diarization| options.validate().unwrap_err().to_string();
+        let new = Diarization::new;
+        assert_eq!(error(new().speakers(0..=0)), "option `speakers` is 0, expected 1 to 1000");
+        let (least, most) = (5, 2);
+        assert_eq!(
+            error(new().speakers(least..=most)),
+            "option `speakers` is 5..2, expected the lower number first"
+        );
+        assert!(new().speakers(..).validate().is_ok() && new().speakers(3..=3).validate().is_ok());
+        assert_eq!(new().speakers(2..5).max_speakers, Some(4));
+        assert!(error(Diarization { threshold: Some(f32::NAN), ..new() }).contains("threshold"));
     }
 
     #[test]

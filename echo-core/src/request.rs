@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crate::audio::AudioSource;
 use crate::error::{Error, Result};
 use crate::language::Language;
-use crate::options::{Align, Task, TranscribeOptions};
+use crate::options::{Align, Diarization, Task, TranscribeOptions};
 use crate::pipeline::{Engine, Event};
 use crate::progress::{CancelToken, Progress};
 use crate::transcript::{Segment, Transcript};
@@ -93,6 +93,14 @@ impl<'a> Request<'a> {
     /// Context for the first window: names, spelling, style.
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
         self.options.decode.initial_prompt = Some(prompt.into());
+        self
+    }
+
+    /// Tells speakers apart by their voices: words and segments say who speaks, and
+    /// [`Transcript::turns`] when. Lazily yielded segments are without speakers, because those are
+    /// known when all has been heard.
+    pub fn diarize(mut self, diarization: Diarization) -> Self {
+        self.options.diarize = Some(diarization);
         self
     }
 

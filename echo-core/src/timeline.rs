@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::transcript::{SpeakerId, to_milliseconds};
+
 /// A stretch of time: speech found by voice activity detection, or a clip asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Region {
@@ -27,4 +29,17 @@ impl Region {
         let (start, end) = (self.start.max(other.start), self.end.min(other.end));
         (start < end).then_some(Self { start, end })
     }
+}
+
+/// A stretch in which one speaker speaks, perhaps not alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Seconds from the start of the source.
+    #[serde(serialize_with = "to_milliseconds")]
+    pub start: f64,
+    /// Seconds from the start of the source; never before `start`.
+    #[serde(serialize_with = "to_milliseconds")]
+    pub end: f64,
+    /// Who speaks.
+    pub speaker: SpeakerId,
 }

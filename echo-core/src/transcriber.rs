@@ -184,6 +184,15 @@ pub struct Builder {
     options: EngineOptions,
     on_download: Option<OnDownload>,
     cancel: CancelToken,
+    beside: Beside,
+}
+
+/// What is loaded beside the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Beside {
+    Nothing,
+    Segmentation,
+    Diarizer,
 }
 
 impl fmt::Debug for Builder {
@@ -204,6 +213,7 @@ impl Default for Builder {
             options: EngineOptions::default(),
             on_download: None,
             cancel: CancelToken::new(),
+            beside: Beside::Nothing,
         }
     }
 }
@@ -253,6 +263,19 @@ impl Builder {
         self
     }
 
+    /// Loads the network of [`VadModel::Pyannote`](crate::VadModel::Pyannote) now, not when it is
+    /// first asked for.
+    pub fn with_pyannote(mut self) -> Self {
+        self.beside = self.beside.max(Beside::Segmentation);
+        self
+    }
+
+    /// Loads the networks that tell speakers apart now, not when they are first asked for.
+    pub fn with_diarizer(mut self) -> Self {
+        self.beside = Beside::Diarizer;
+        self
+    }
+
     /// Called while a model is downloaded.
     pub fn on_download(mut self, callback: impl FnMut(&Download) + Send + 'static) -> Self {
         self.on_download = Some(Box::new(callback));
@@ -281,8 +304,13 @@ impl Builder {
         let stored = store.pull(&self.model, &mut *report)?;
         let mut engine = Engine::load(&self.model, &stored.path, store.clone(), &self.options)?;
         if let Some(aligner) = &self.aligner {
-            let stored = store.pull(aligner, report)?;
+            let stored = store.pull(aligner, &mut *report)?;
             engine.load_aligner(aligner, &stored.path)?;
+        }
+        match self.beside {
+            Beside::Nothing => {}
+            Beside::Segmentation => drop(engine.networks.segmentation(report)?),
+            Beside::Diarizer => drop(engine.networks.diarizer(report)?),
         }
         Ok(Transcriber { engine: Arc::new(engine) })
     }

@@ -4,11 +4,13 @@
 //! the start of the source, on the same timeline as a video player's; in JSON they are rounded to the
 //! millisecond, which is finer than any recogniser hears.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::language::Language;
+use crate::timeline::Turn;
 
 /// The version of the JSON schema; fields are only ever added to it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -34,6 +36,14 @@ pub struct Transcript {
     /// The speakers, in order of first appearance; empty unless speakers were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub speakers: Vec<SpeakerId>,
+    /// Who speaks when, in order of start; turns overlap where people do. Empty unless speakers were
+    /// told apart by their voices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
+    /// A vector of each speaker's voice, near to others of the same voice by the cosine of their
+    /// angle; what its numbers mean depends on the network.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub speaker_embeddings: BTreeMap<SpeakerId, Vec<f32>>,
     /// What went wrong without spoiling the rest, such as a truncated file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -45,7 +55,10 @@ fn schema_version() -> u32 {
 
 /// Writes 12.344 where arithmetic left 12.343999999999999. A double with so few digits is read back
 /// to the same value, so that a transcript survives JSON unchanged from the second time on.
-fn to_milliseconds<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn to_milliseconds<S: Serializer>(
+    seconds: &f64,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((seconds * 1000.0).round_ties_even() / 1000.0)
 }
 
@@ -59,6 +72,8 @@ impl Transcript {
             duration,
             segments: Vec::new(),
             speakers: Vec::new(),
+            turns: Vec::new(),
+            speaker_embeddings: BTreeMap::new(),
             warnings: Vec::new(),
         }
     }

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::device::{ComputeType, Device};
 use crate::formats::{CueOptions, OutputFormat};
 use crate::language::Language;
-use crate::options::{Align, Channels, Mode, Task, TranscribeOptions};
+use crate::options::{
+    Align, Channels, Diarization, Mode, Task, TranscribeOptions, VadModel, VadOptions,
+};
 use crate::timeline::Region;
 use crate::transcriber::DEFAULT_MODEL;
 
@@ -38,6 +40,10 @@ pub(super) enum Command {
     Transcribe(Box<TranscribeArguments>),
     /// Tell which language is spoken in a file.
     DetectLanguage(DetectArguments),
+    /// Tell who speaks when, without writing down what: RTTM.
+    Diarize(DiarizeArguments),
+    /// Tell where speech is: start and end of each region, in seconds.
+    Speech(SpeechArguments),
     /// List, download, verify and remove models.
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -104,6 +110,94 @@ pub(super) struct DetectArguments {
 
     #[command(flatten)]
     pub(super) model: ModelArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DiarizeArguments {
+    /// Audio or video files.
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+
+    /// How many speakers there are: 3, or 2..4, 2.. or ..4.
+    #[arg(long, value_name = "N|A..B", value_parser = parse_speakers)]
+    speakers: Option<Speakers>,
+
+    /// Voices farther apart than this are different speakers; default 0.62.
+    #[arg(long, value_name = "DISTANCE")]
+    threshold: Option<f32>,
+
+    /// A folder for NAME.rttm, or - for standard output (the default).
+    #[arg(long, short, value_name = "DIR|-")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Open no socket; use what is on disk.
+    #[arg(long)]
+    pub(super) offline: bool,
+
+    /// No progress.
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+impl DiarizeArguments {
+    /// The library's options.
+    pub(super) fn diarization(&self) -> Diarization {
+        let mut diarization = bounded(self.speakers);
+        diarization.threshold = self.threshold;
+        diarization
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SpeechArguments {
+    /// The file to listen to.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+
+    /// What hears where speech is.
+    #[arg(long, value_enum, default_value_t = VadArgument::Silero, value_name = "MODEL")]
+    vad: VadArgument,
+
+    /// Speech opens at this probability.
+    #[arg(long, value_name = "P")]
+    onset: Option<f32>,
+
+    /// Speech closes below this probability.
+    #[arg(long, value_name = "P")]
+    offset: Option<f32>,
+
+    /// Added on both sides of a region, in milliseconds.
+    #[arg(long, value_name = "MS")]
+    pad_ms: Option<u32>,
+
+    /// Shorter pauses do not split a region, in milliseconds.
+    #[arg(long, value_name = "MS")]
+    min_silence_ms: Option<u32>,
+
+    /// Open no socket; use what is on disk.
+    #[arg(long)]
+    pub(super) offline: bool,
+}
+
+impl SpeechArguments {
+    /// The library's options.
+    pub(super) fn options(&self) -> VadOptions {
+        let mut options = VadOptions { model: self.vad.into(), ..VadOptions::default() };
+        options.onset = self.onset.unwrap_or(options.onset);
+        options.offset = self.offset.unwrap_or(options.offset);
+        options.pad_ms = self.pad_ms.unwrap_or(options.pad_ms);
+        options.min_silence_ms = self.min_silence_ms.unwrap_or(options.min_silence_ms);
+        options
+    }
+}
+
+/// Options of diarization with bounds.
+fn bounded(speakers: Option<Speakers>) -> Diarization {
+    let mut diarization = Diarization::new();
+    if let Some(Speakers { least, most }) = speakers {
+        (diarization.min_speakers, diarization.max_speakers) = (least, most);
+    }
+    diarization
 }
 
 #[derive(Debug, Args)]
@@ -184,7 +278,7 @@ pub(super) struct TranscribeArguments {
     #[arg(long, value_name = "N")]
     track: Option<u16>,
 
-    /// Formats to write: txt, srt, vtt, tsv, json, whisperx, or all; default: by the name given
+    /// Formats to write: txt, srt, vtt, tsv, json, whisperx, rttm, or all; default: by the name given
     /// with -o, else txt.
     #[arg(long = "format", short, value_name = "FORMAT", value_delimiter = ',')]
     pub(super) formats: Vec<String>,
@@ -192,6 +286,18 @@ pub(super) struct TranscribeArguments {
     /// Where to write: a folder, a file, or - for standard output (the default).
     #[arg(long, short, value_name = "DIR|FILE|-")]
     pub(super) output: Option<PathBuf>,
+
+    /// What hears where speech is.
+    #[arg(long, value_enum, default_value_t = VadArgument::Silero, value_name = "MODEL")]
+    vad: VadArgument,
+
+    /// Tell speakers apart by their voices.
+    #[arg(long)]
+    pub(super) diarize: bool,
+
+    /// How many speakers there are: 3, or 2..4, 2.. or ..4.
+    #[arg(long, value_name = "N|A..B", requires = "diarize", value_parser = parse_speakers)]
+    speakers: Option<Speakers>,
 
     /// Break subtitle lines after this many characters.
     #[arg(long, value_name = "N")]
@@ -243,7 +349,40 @@ impl From<AlignArgument> for Align {
     }
 }
 
+/// Bounds of the number of speakers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Speakers {
+    least: Option<usize>,
+    most: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum VadArgument {
+    Silero,
+    Pyannote,
+    None,
+}
+
+impl From<VadArgument> for VadModel {
+    fn from(argument: VadArgument) -> Self {
+        match argument {
+            VadArgument::Silero => Self::Silero,
+            VadArgument::Pyannote => Self::Pyannote,
+            VadArgument::None => Self::None,
+        }
+    }
+}
+
 impl TranscribeArguments {
+    /// What hears where speech is.
+    pub(super) fn vad(&self) -> VadModel {
+        self.vad.into()
+    }
+
+    fn diarization(&self) -> Option<Diarization> {
+        self.diarize.then(|| bounded(self.speakers))
+    }
+
     /// The library's options.
     pub(super) fn options(&self) -> TranscribeOptions {
         let mut options = TranscribeOptions {
@@ -263,8 +402,10 @@ impl TranscribeArguments {
                 || self.highlight_words,
             sentences: self.sentences,
             align: self.align.map(Align::from).unwrap_or_default(),
+            diarize: self.diarization(),
             ..TranscribeOptions::default()
         };
+        options.vad.model = self.vad();
         let decode = &mut options.decode;
         decode.beam_size = self.beam_size.unwrap_or(decode.beam_size);
         decode.best_of = self.best_of.unwrap_or(decode.best_of);
@@ -350,6 +491,24 @@ fn parse_clip(text: &str) -> Result<Region, String> {
     }
 }
 
+fn parse_speakers(text: &str) -> Result<Speakers, String> {
+    let wrong = || format!("`{text}` is neither a number of speakers nor A..B");
+    let bound = |text: &str| match text.trim() {
+        "" => Ok(None),
+        digits => digits.parse().map(Some).map_err(|_| wrong()),
+    };
+    match text.split_once("..") {
+        Some((least, most)) => {
+            let most = most.strip_prefix('=').unwrap_or(most);
+            Ok(Speakers { least: bound(least)?, most: bound(most)? })
+        }
+        None => {
+            let count = bound(text)?.ok_or_else(wrong)?;
+            Ok(Speakers { least: Some(count), most: Some(count) })
+        }
+    }
+}
+
 fn parse_channels(text: &str) -> Result<Channels, String> {
     match text {
         "each" => Ok(Channels::Each),
@@ -402,12 +561,30 @@ mod tests {
     }
 
     #[test]
+    fn speakers_are_a_number_or_bounds() {
+        let bounds = |text: &str| {
+            let options =
+                transcribe(&["a.mp3", "--diarize", "--speakers", text]).unwrap().options();
+            let diarize = options.diarize.clone().unwrap();
+            (diarize.min_speakers, diarize.max_speakers, options.validate().is_ok())
+        };
+        assert_eq!(bounds("3"), (Some(3), Some(3), true));
+        assert_eq!(bounds("2..4"), (Some(2), Some(4), true));
+        assert_eq!(bounds("2.."), (Some(2), None, true));
+        assert_eq!(bounds("..4"), (None, Some(4), true));
+        assert_eq!([bounds("0").2, bounds("5..2").2], [false, false]);
+        assert!(transcribe(&["a.mp3"]).unwrap().options().diarize.is_none());
+    }
+
+    #[test]
     fn nonsense_is_refused_with_the_value_named() {
         for (arguments, value) in [
             (&["a.mp3", "--clip", "30-10"][..], "30-10"),
             (&["a.mp3", "--device", "gpu"], "`gpu`"),
             (&["a.mp3", "--language", "klingon"], "`klingon`"),
             (&["a.mp3", "--channel", "left"], "`left`"),
+            (&["a.mp3", "--diarize", "--speakers", "some"], "`some`"),
+            (&["a.mp3", "--speakers", "2"], "--diarize"),
         ] {
             let error = transcribe(arguments).unwrap_err().to_string();
             assert!(error.contains(value), "{error}");

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
 
 mod arguments;
+mod diarize;
 mod interrupt;
 mod models;
 mod terminal;
@@ -57,6 +58,8 @@ where
     match arguments.command {
         Command::Transcribe(options) => transcribe::transcribe(&options),
         Command::DetectLanguage(options) => transcribe::detect_language(&options),
+        Command::Diarize(options) => diarize::diarize(&options),
+        Command::Speech(options) => diarize::speech(&options),
         Command::Models(command) => models::run(&command),
         Command::Devices => devices(),
     }

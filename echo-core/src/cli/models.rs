@@ -4,7 +4,7 @@ use super::arguments::ModelsCommand;
 use super::terminal::DownloadBars;
 use super::{DONE, FAILED, complain, interrupt};
 use crate::error::{Error, Result};
-use crate::models::{ModelStore, StoredModel, catalog};
+use crate::models::{ModelKind, ModelStore, StoredModel, catalog};
 
 pub(super) fn run(command: &ModelsCommand) -> u8 {
     let cancel = interrupt::token();
@@ -48,7 +48,11 @@ fn list(store: &ModelStore) -> Result<u8> {
     let stored = store.list()?;
     println!("{:<20} {:>9}  {:<12} {:<12} on disk", "name", "size", "languages", "licence");
     for entry in catalog() {
-        let languages = if entry.is_multilingual { "100" } else { "English" };
+        let languages = match entry.kind {
+            ModelKind::Recognizer if !entry.is_multilingual => "English",
+            ModelKind::Recognizer => "100",
+            _ => "any",
+        };
         let here = stored.iter().find(|model| model.name == entry.name);
         println!(
             "{:<20} {:>9}  {languages:<12} {:<12} {}",

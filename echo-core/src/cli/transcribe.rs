@@ -7,9 +7,9 @@ use super::arguments::{DetectArguments, ModelArguments, TranscribeArguments};
 use super::terminal::{self, DownloadBars};
 use super::{DONE, FAILED, complain, interrupt};
 use crate::error::{Error, Result};
-use crate::formats::OutputFormat;
+use crate::formats::{Format, OutputFormat, Rttm};
 use crate::models::{Download, ModelStore};
-use crate::options::TranscribeOptions;
+use crate::options::{TranscribeOptions, VadModel};
 use crate::progress::CancelToken;
 use crate::transcriber::Transcriber;
 use crate::transcript::Transcript;
@@ -34,7 +34,7 @@ pub(super) fn transcribe(arguments: &TranscribeArguments) -> u8 {
     for (file, outputs) in &plan.files {
         let name = file.display().to_string();
         let outcome = run(&transcriber, file, &options, arguments.model.quiet, &cancel)
-            .and_then(|transcript| plan.write(&transcript, outputs).map(|()| transcript));
+            .and_then(|transcript| plan.write(&transcript, file, outputs).map(|()| transcript));
         match outcome {
             Ok(transcript) => {
                 for warning in &transcript.warnings {
@@ -85,6 +85,12 @@ fn load(
         .model_store(ModelStore::default().offline(arguments.offline))
         .cancel_with(cancel.clone())
         .on_download(move |download: &Download| bars.show(download));
+    if transcription.is_some_and(|transcription| transcription.vad() == VadModel::Pyannote) {
+        builder = builder.with_pyannote();
+    }
+    if transcription.is_some_and(|transcription| transcription.diarize) {
+        builder = builder.with_diarizer();
+    }
     if let Some(threads) = arguments.threads {
         builder = builder.threads(threads);
     }
@@ -175,15 +181,24 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn write(&self, transcript: &Transcript, outputs: &[Output]) -> Result<()> {
+    fn write(&self, transcript: &Transcript, file: &Path, outputs: &[Output]) -> Result<()> {
         let cues = self.arguments.cues();
+        let writer = |format: OutputFormat, file: &Path| -> Box<dyn Format + Send + Sync> {
+            match format {
+                OutputFormat::Rttm => {
+                    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+                    Box::new(Rttm::default().recording(stem))
+                }
+                format => format.writer_with(cues),
+            }
+        };
         for output in outputs {
             match output {
                 Output::Stdout(format) => transcript
-                    .write(format.writer_with(cues), io::stdout().lock())
+                    .write(writer(*format, file), io::stdout().lock())
                     .map_err(|error| Error::io("standard output", error))?,
                 Output::File(format, path) => {
-                    transcript.save_as(path, format.writer_with(cues))?;
+                    transcript.save_as(path, writer(*format, file))?;
                     if !self.arguments.model.quiet {
                         eprintln!("wrote {}", path.display());
                     }

@@ -1,3 +1,4 @@
 //! What networks hear: spectral features.
 
+pub(crate) mod fbank;
 pub(crate) mod mel;

@@ -14,6 +14,7 @@
 //! | [`Tsv`] | `start end text`, in milliseconds | – | – | – |
 //! | [`Json`] | everything, [`SCHEMA_VERSION`](crate::SCHEMA_VERSION) 1 | yes | yes | yes |
 //! | [`WhisperxJson`] | what WhisperX writes, key for key | yes | yes | yes |
+//! | [`Rttm`] | a turn a line | yes | – | yes |
 
 mod clock;
 mod cues;
@@ -21,6 +22,7 @@ mod json;
 mod layout;
 mod output;
 mod reading;
+mod rttm;
 mod srt;
 mod subtitles;
 mod tsv;
@@ -37,6 +39,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use cues::CueOptions;
 pub use json::Json;
 pub use output::OutputFormat;
+pub use rttm::Rttm;
 pub use srt::Srt;
 pub use tsv::Tsv;
 pub use txt::Txt;
@@ -135,7 +138,7 @@ impl Transcript {
         .map_err(|error| Error::io(path, error))
     }
 
-    /// Reads a transcript from a file of SubRip, WebVTT or JSON, told apart by their content.
+    /// Reads a transcript from a file of SubRip, WebVTT, JSON or RTTM, told apart by their content.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::Transcript`] naming the line and what was
@@ -155,6 +158,7 @@ impl Transcript {
         match text.trim_start().as_bytes().first() {
             _ if is_vtt || text.starts_with("WEBVTT") => vtt::read(&text, &origin),
             Some(b'{' | b'[') => json::read(&text, &origin),
+            _ if rttm::is_rttm(&text) => rttm::read(&text, &origin),
             _ => srt::read(&text, &origin),
         }
     }
@@ -182,6 +186,22 @@ impl Transcript {
     /// [`Error::Transcript`] naming the line and what was expected there.
     pub fn from_vtt(text: &str) -> Result<Self> {
         vtt::read(text.trim_start_matches('\u{feff}'), "VTT text")
+    }
+
+    /// Reads turns of speakers from RTTM: a transcript without words.
+    ///
+    /// ```
+    /// use echo_core::Transcript;
+    ///
+    /// let transcript = Transcript::from_rttm("SPEAKER a 1 0.5 2 <NA> <NA> Anna <NA> <NA>\n")?;
+    /// assert_eq!(transcript.turns[0].end, 2.5);
+    /// # Ok::<(), echo_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Transcript`] naming the line and what was expected there.
+    pub fn from_rttm(text: &str) -> Result<Self> {
+        rttm::read(text.trim_start_matches('\u{feff}'), "RTTM text")
     }
 
     /// Reads JSON as Echo or WhisperX writes it; openai-whisper's is near enough to be read, too.

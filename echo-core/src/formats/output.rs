@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CueOptions, Format, Json, Srt, Tsv, Txt, Vtt, WhisperxJson};
+use super::{CueOptions, Format, Json, Rttm, Srt, Tsv, Txt, Vtt, WhisperxJson};
 use crate::error::{Error, Result};
 
 /// The formats that Echo writes.
@@ -34,12 +34,14 @@ pub enum OutputFormat {
     Json,
     /// JSON, key for key what WhisperX writes.
     WhisperxJson,
+    /// Turns of speakers.
+    Rttm,
 }
 
 impl OutputFormat {
     /// Every format.
-    pub const ALL: [Self; 6] =
-        [Self::Txt, Self::Srt, Self::Vtt, Self::Tsv, Self::Json, Self::WhisperxJson];
+    pub const ALL: [Self; 7] =
+        [Self::Txt, Self::Srt, Self::Vtt, Self::Tsv, Self::Json, Self::WhisperxJson, Self::Rttm];
 
     /// The name it is asked for by.
     pub fn as_str(self) -> &'static str {
@@ -50,6 +52,7 @@ impl OutputFormat {
             Self::Tsv => "tsv",
             Self::Json => "json",
             Self::WhisperxJson => "whisperx",
+            Self::Rttm => "rttm",
         }
     }
 
@@ -64,7 +67,7 @@ impl OutputFormat {
     /// Its media type, as in an HTTP header.
     pub fn media_type(self) -> &'static str {
         match self {
-            Self::Txt => "text/plain; charset=utf-8",
+            Self::Txt | Self::Rttm => "text/plain; charset=utf-8",
             Self::Srt => "application/x-subrip; charset=utf-8",
             Self::Vtt => "text/vtt; charset=utf-8",
             Self::Tsv => "text/tab-separated-values; charset=utf-8",
@@ -87,7 +90,7 @@ impl OutputFormat {
             || Error::Option {
                 option: "path",
                 value: path.display().to_string(),
-                expected: "a file name that ends in .txt, .srt, .vtt, .tsv or .json",
+                expected: "a file name that ends in .txt, .srt, .vtt, .tsv, .json or .rttm",
             },
         )
     }
@@ -106,6 +109,7 @@ impl OutputFormat {
             Self::Tsv => Box::new(Tsv),
             Self::Json => Box::new(Json::default()),
             Self::WhisperxJson => Box::new(WhisperxJson::default()),
+            Self::Rttm => Box::new(Rttm::default()),
         }
     }
 }
@@ -125,7 +129,7 @@ impl FromStr for OutputFormat {
         Self::ALL.into_iter().find(|format| format.as_str() == alias).ok_or_else(|| Error::Option {
             option: "format",
             value: name.into(),
-            expected: "txt, srt, vtt, tsv, json or whisperx",
+            expected: "txt, srt, vtt, tsv, json, whisperx or rttm",
         })
     }
 }
@@ -166,7 +170,7 @@ mod tests {
         assert_eq!("json-whisperx".parse::<OutputFormat>().unwrap(), OutputFormat::WhisperxJson);
         assert_eq!(
             "docx".parse::<OutputFormat>().unwrap_err().to_string(),
-            "option `format` is docx, expected txt, srt, vtt, tsv, json or whisperx"
+            "option `format` is docx, expected txt, srt, vtt, tsv, json, whisperx or rttm"
         );
     }
 

@@ -25,6 +25,22 @@ impl<'a> Rows<'a> {
         assert!(rows == 0 || last_value(rows, columns, row_step) <= values.len(), "rows fit");
         Self { values, rows, columns, row_step }
     }
+
+    pub(crate) fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn row_step(&self) -> usize {
+        self.row_step
+    }
 }
 
 fn last_value(rows: usize, columns: usize, row_step: usize) -> usize {

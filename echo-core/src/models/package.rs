@@ -98,7 +98,9 @@ fn download(
         let output = File::create(&log).map_err(|error| Error::io(&log, error))?;
         let spawned = Command::new(python)
             .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"])
-            .args(["--disable-pip-version-check", "--progress-bar=off", "--dest"])
+            .args(["--disable-pip-version-check", "--progress-bar=off"])
+            .args(package.pip_arguments)
+            .arg("--dest")
             .arg(folder)
             .arg(package.requirement)
             .env("TMPDIR", &scratch)

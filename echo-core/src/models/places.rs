@@ -54,12 +54,15 @@ pub(crate) struct Fetched {
 
 /// The places of a model of the catalogue, in the order in which they are tried.
 pub(crate) fn of_entry(entry: &'static CatalogEntry) -> Vec<Place> {
-    let mut places = vec![Place::Hub {
-        repository: entry.repository.to_owned(),
-        revision: entry.revision.to_owned(),
-        file: None,
-        entry: Some(entry),
-    }];
+    let mut places = Vec::new();
+    if !entry.repository.is_empty() {
+        places.push(Place::Hub {
+            repository: entry.repository.to_owned(),
+            revision: entry.revision.to_owned(),
+            file: None,
+            entry: Some(entry),
+        });
+    }
     if !entry.packages.is_empty() {
         places.push(Place::Packages(entry.packages));
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::networks::Networks;
 use crate::align::acoustic::Acoustic;
 use crate::device::{ComputeType, Device};
 use crate::error::{Error, Result};
@@ -47,6 +48,7 @@ impl EngineOptions {
 pub(crate) struct Engine {
     pub(super) recognizer: Recognizer,
     pub(super) vad: Silero,
+    pub(crate) networks: Networks,
     model: String,
     choice: Choice,
     batch_size: usize,
@@ -73,6 +75,7 @@ impl Engine {
         Ok(Self {
             recognizer,
             vad: Silero::new()?,
+            networks: Networks::new(store.clone()),
             model: model.to_owned(),
             choice,
             batch_size: options.batch_size,

@@ -43,8 +43,9 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
 
     /// Takes sources until their chunks fill a batch, and recognises them.
     fn fill(&mut self) {
-        let shares_batches =
-            self.options.mode == Mode::Batched && self.options.channels != Channels::Each;
+        let shares_batches = self.options.mode == Mode::Batched
+            && self.options.channels != Channels::Each
+            && self.options.diarize.is_none();
         let mut prepared: Vec<Prepared> = Vec::new();
         let mut failed = Vec::new();
         let mut n_chunks = 0;

@@ -5,13 +5,17 @@
 //! exchange plain types: samples, regions, segments.
 
 mod aligning;
+mod alone;
 mod engine;
 mod many;
+mod networks;
+mod speakers;
 mod speech;
 
 use self::aligning::Placer;
 pub(crate) use self::engine::{Engine, EngineOptions};
 pub(crate) use self::many::Many;
+pub(crate) use self::networks::Networks;
 use self::speech::Speech;
 use crate::audio::{Audio, AudioOptions, AudioSource};
 use crate::error::Result;
@@ -37,6 +41,14 @@ pub(crate) type Events<'a> = dyn FnMut(Event) -> Result<()> + 'a;
 const PLAN: &[(Stage, f64)] =
     &[(Stage::Decoding, 0.03), (Stage::Detecting, 0.03), (Stage::Transcribing, 0.94)];
 
+/// The same with speakers.
+const PLAN_WITH_SPEAKERS: &[(Stage, f64)] = &[
+    (Stage::Decoding, 0.02),
+    (Stage::Detecting, 0.02),
+    (Stage::Transcribing, 0.66),
+    (Stage::Diarizing, 0.30),
+];
+
 impl Engine {
     /// Transcribes one source.
     pub(crate) fn run(
@@ -46,11 +58,14 @@ impl Engine {
         events: &mut Events<'_>,
         cancel: &CancelToken,
     ) -> Result<Transcript> {
-        let mut outlet = Outlet::new(events);
+        let is_each = options.channels == Channels::Each;
+        // Channels are speakers by themselves.
+        let diarize = options.diarize.as_ref().filter(|_| !is_each);
+        let plan = if diarize.is_some() { PLAN_WITH_SPEAKERS } else { PLAN };
+        let mut outlet = Outlet::new(events, plan);
         let channels = self.load_audio(source, options, cancel, &mut |fraction| {
             outlet.progress(Stage::Decoding, fraction)
         })?;
-        let is_each = options.channels == Channels::Each;
         let n_channels = channels.len();
         let mut transcript = Transcript::new(channels.first().map_or(0.0, Audio::duration));
         for (channel, audio) in channels.into_iter().enumerate() {
@@ -67,6 +82,12 @@ impl Engine {
                 transcript.language_probability = heard.probability;
             }
             transcript.segments.extend(heard.segments);
+            if let Some(diarize) = diarize {
+                self.diarize(audio.samples(), diarize, &mut transcript, &mut |fraction| {
+                    cancel.check()?;
+                    outlet.progress(Stage::Diarizing, fraction)
+                })?;
+            }
         }
         if is_each {
             transcript.segments.sort_by(|a, b| a.start.total_cmp(&b.start));
@@ -199,6 +220,7 @@ struct Heard {
 /// The way out of a run for progress and segments.
 struct Outlet<'e, 'f> {
     events: &'e mut Events<'f>,
+    plan: &'static [(Stage, f64)],
     /// The last fraction of the whole run that was reported.
     reached: f64,
     /// Which channel of how many is at work.
@@ -206,17 +228,17 @@ struct Outlet<'e, 'f> {
 }
 
 impl<'e, 'f> Outlet<'e, 'f> {
-    fn new(events: &'e mut Events<'f>) -> Self {
-        Self { events, reached: -1.0, part: (0, 1) }
+    fn new(events: &'e mut Events<'f>, plan: &'static [(Stage, f64)]) -> Self {
+        Self { events, plan, reached: -1.0, part: (0, 1) }
     }
 
     fn progress(&mut self, stage: Stage, fraction: f64) -> Result<()> {
-        let within = overall(PLAN, stage, fraction);
+        let within = overall(self.plan, stage, fraction);
         let reached = match (stage, self.part) {
             (Stage::Decoding, _) => within,
             // All channels are decoded at once; the later stages go channel by channel.
             (_, (channel, n_channels)) => {
-                let decoded = overall(PLAN, Stage::Decoding, 1.0);
+                let decoded = overall(self.plan, Stage::Decoding, 1.0);
                 let share = (within - decoded) / (1.0 - decoded);
                 decoded + (1.0 - decoded) * (channel as f64 + share) / n_channels as f64
             }
@@ -234,7 +256,10 @@ impl<'e, 'f> Outlet<'e, 'f> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        (self.events)(Event::Progress(Progress::new(Stage::Transcribing, 1.0)))
+        (self.events)(Event::Progress(Progress::new(
+            self.plan.last().map_or(Stage::Transcribing, |last| last.0),
+            1.0,
+        )))
     }
 }
 

@@ -60,7 +60,7 @@ impl Engine {
         options: &TranscribeOptions,
         progress: &mut dyn FnMut(f64) -> Result<()>,
     ) -> Result<Speech> {
-        let regions = vad::speech_regions(&self.vad, samples, &options.vad, progress)?;
+        let regions = self.speech_regions(samples, &options.vad, progress)?;
         let clips = clips(&options.clips, samples.len());
         let mut spans = Vec::new();
         for clip in clips {

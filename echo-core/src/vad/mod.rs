@@ -5,6 +5,7 @@
 //! what comes out are [`Region`]s on the timeline of the source.
 
 pub(crate) mod chunks;
+pub(crate) mod pyannote;
 pub(crate) mod regions;
 pub(crate) mod silero;
 
@@ -15,7 +16,7 @@ use crate::timeline::Region;
 /// Sample rate of everything here.
 const SAMPLE_RATE_HZ: usize = 16_000;
 
-/// Hears speech. [`silero::Silero`] is the one that is always there.
+/// Hears speech. [`silero::Silero`] is always there, [`pyannote::Pyannote`] is a model of the catalogue.
 pub(crate) trait Vad: Send + Sync {
     /// The probability of speech in each frame of 16 kHz mono `samples`; the last frame may reach
     /// beyond them. `progress` hears how much is done, from 0 to 1, and stops the work by an error.

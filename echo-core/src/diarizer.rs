@@ -1,0 +1,106 @@
+//! Speech and speakers by themselves, without a recogniser.
+
+use crate::audio::AudioSource;
+use crate::error::Result;
+use crate::models::{Download, ModelStore};
+use crate::options::{Diarization, VadModel, VadOptions};
+use crate::pipeline::Networks;
+use crate::progress::{CancelToken, Progress};
+use crate::timeline::Region;
+use crate::transcript::Transcript;
+
+/// Tells speakers apart without writing down what they say.
+///
+/// The networks are loaded when they are first used and stay loaded; threads may share one.
+///
+/// ```no_run
+/// use echo_core::{Diarization, Diarizer};
+///
+/// let diarizer = Diarizer::new();
+/// let transcript = diarizer.turns("meeting.mp3", &Diarization::new().speakers(2..=5))?;
+/// for turn in &transcript.turns {
+///     println!("{:7.2} {:7.2} {}", turn.start, turn.end, turn.speaker);
+/// }
+/// transcript.save("meeting.rttm")?;
+/// # Ok::<(), echo_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Diarizer {
+    networks: Networks,
+    cancel: CancelToken,
+}
+
+impl Default for Diarizer {
+    fn default() -> Self {
+        Self::at(ModelStore::default())
+    }
+}
+
+impl Diarizer {
+    /// With the networks of the user's model store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With the networks of another store.
+    pub fn at(store: ModelStore) -> Self {
+        Self { networks: Networks::new(store), cancel: CancelToken::new() }
+    }
+
+    /// Stops whatever it does when this token is cancelled.
+    #[must_use]
+    pub fn cancel_with(mut self, token: &CancelToken) -> Self {
+        self.cancel = token.clone();
+        self
+    }
+
+    /// Loads all networks now, downloading what is missing.
+    ///
+    /// # Errors
+    /// [`Error::Model`](crate::Error::Model) if they cannot be had or read.
+    pub fn load(&self, mut on_download: impl FnMut(&Download)) -> Result<()> {
+        self.networks.diarizer(&mut on_download).map(drop)
+    }
+
+    /// Who speaks when: a transcript with turns and speakers, and without words.
+    ///
+    /// # Errors
+    /// [`Error::Option`](crate::Error::Option) if an option is out of range,
+    /// [`Error::Audio`](crate::Error::Audio) or [`Error::Io`](crate::Error::Io) if the source cannot
+    /// be read, [`Error::Model`](crate::Error::Model) if the networks cannot be had.
+    pub fn turns(
+        &self,
+        source: impl Into<AudioSource>,
+        options: &Diarization,
+    ) -> Result<Transcript> {
+        self.turns_with(source, options, |_| {})
+    }
+
+    /// The same, with a callback that hears how far it is.
+    ///
+    /// # Errors
+    /// As for [`turns`](Self::turns).
+    pub fn turns_with(
+        &self,
+        source: impl Into<AudioSource>,
+        options: &Diarization,
+        mut on_progress: impl FnMut(Progress),
+    ) -> Result<Transcript> {
+        self.networks.turns(source.into(), options, &mut on_progress, &self.cancel)
+    }
+
+    /// Where speech is, in order; [`VadModel::Silero`] needs no download.
+    ///
+    /// # Errors
+    /// As for [`turns`](Self::turns).
+    pub fn speech(
+        &self,
+        source: impl Into<AudioSource>,
+        options: &VadOptions,
+    ) -> Result<Vec<Region>> {
+        if options.model == VadModel::Pyannote {
+            self.networks.segmentation(&mut |_: &Download| {})?;
+        }
+        self.networks.speech(source.into(), options, &self.cancel)
+    }
+}

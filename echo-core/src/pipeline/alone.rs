@@ -1,0 +1,87 @@
+//! Stages by themselves: speech and speakers without a recogniser.
+
+use super::networks::Networks;
+use crate::audio::{Audio, AudioOptions, AudioSource};
+use crate::error::Result;
+use crate::models::Download;
+use crate::options::{Diarization, VadModel, VadOptions};
+use crate::progress::{CancelToken, Progress, Stage};
+use crate::timeline::{Region, Turn};
+use crate::transcript::{SpeakerId, Transcript};
+use crate::vad;
+use crate::vad::pyannote::Pyannote;
+use crate::vad::silero::Silero;
+
+/// Seconds of a source that are decoded, as a share of a run.
+const DECODING_SHARE: f64 = 0.05;
+
+impl Networks {
+    /// Who speaks when in a source: a transcript without words.
+    pub(crate) fn turns(
+        &self,
+        source: AudioSource,
+        options: &Diarization,
+        on_progress: &mut dyn FnMut(Progress),
+        cancel: &CancelToken,
+    ) -> Result<Transcript> {
+        options.validate()?;
+        let diarizer = self.diarizer(&mut |_: &Download| {})?;
+        let mut report = |stage, fraction| {
+            cancel.check()?;
+            on_progress(Progress::new(stage, fraction));
+            Ok(())
+        };
+        let audio = mono(source, &mut |done| report(Stage::Decoding, done * DECODING_SHARE))?;
+        let diarized = diarizer.run(audio.samples(), options, &mut |done| {
+            report(Stage::Diarizing, DECODING_SHARE + done * (1.0 - DECODING_SHARE))
+        })?;
+        let mut transcript = Transcript::new(audio.duration());
+        transcript.warnings.extend_from_slice(audio.warnings());
+        add_speakers(&mut transcript, options, diarized.turns, diarized.speakers);
+        Ok(transcript)
+    }
+
+    /// Where speech is in a source.
+    pub(crate) fn speech(
+        &self,
+        source: AudioSource,
+        options: &VadOptions,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Region>> {
+        options.validate()?;
+        let audio = mono(source, &mut |_| cancel.check())?;
+        let samples = audio.samples();
+        let progress = &mut |_: f64| cancel.check();
+        match options.model {
+            VadModel::Pyannote => {
+                let network = self.segmentation(&mut |_: &Download| {})?;
+                vad::speech_regions(&Pyannote::new(network), samples, options, progress)
+            }
+            VadModel::Silero => vad::speech_regions(&Silero::new()?, samples, options, progress),
+            VadModel::None => Ok(vec![Region::new(0.0, audio.duration())]),
+        }
+    }
+}
+
+fn mono(source: AudioSource, progress: &mut dyn FnMut(f64) -> Result<()>) -> Result<Audio> {
+    let channels = Audio::load_with(source, &AudioOptions::default(), progress)?;
+    Ok(channels.into_iter().next().unwrap_or_default())
+}
+
+/// Puts turns and voices into a transcript, and a warning if there are fewer than were asked for.
+pub(super) fn add_speakers(
+    transcript: &mut Transcript,
+    options: &Diarization,
+    turns: Vec<Turn>,
+    speakers: Vec<(SpeakerId, Vec<f32>)>,
+) {
+    let found = speakers.len();
+    if let Some(least) = options.min_speakers.filter(|&least| found < least) {
+        transcript.warnings.push(format!("{least} speakers were asked for, {found} were heard"));
+    }
+    transcript.turns = turns;
+    for (speaker, embedding) in speakers {
+        transcript.speaker_embeddings.insert(speaker.clone(), embedding);
+        transcript.speakers.push(speaker);
+    }
+}
