@@ -1,6 +1,6 @@
 //! The native half of the Python package `echo`.
 //!
-//! It converts and calls, and decides nothing. Work runs on threads of its own ([`job`]) and comes
+//! It converts and calls, and decides nothing. Work runs on threads of its own (`job`) and comes
 //! back as events, so that Python waits without its lock, hears signals, and can stop at any time.
 //! Transcripts cross the border as the documented JSON, options as JSON by name: a field that the
 //! core gains needs no line here. What Python programs see is written in `python/echo`.
