@@ -110,12 +110,29 @@ export interface DecodeOptions {
 
 /** Rules of voice activity detection. */
 export interface VadOptions {
+  /** What hears where speech is. Default `silero`. */
+  model?: "silero" | "pyannote" | "none";
   onset?: number;
   offset?: number;
   minSpeechMs?: number;
   minSilenceMs?: number;
   padMs?: number;
   maxChunkSeconds?: number;
+}
+
+/** How speakers are told apart. */
+export interface Diarization {
+  /** At least so many speakers, where there is speech of so many. */
+  minSpeakers?: number | null;
+  /** At most so many speakers. */
+  maxSpeakers?: number | null;
+  clustering?: "average" | "centroid";
+  /** Voices farther apart than this are different speakers. */
+  threshold?: number | null;
+  /** Shorter turns are dropped. Default 100. */
+  minTurnMs?: number;
+  /** Shorter pauses within a turn are filled. Default 300. */
+  minGapMs?: number;
 }
 
 /** What is asked of one transcription. */
@@ -139,6 +156,8 @@ export interface TranscribeOptions extends DecodeOptions {
   /** Make each segment a sentence; needs words, which are found for it. */
   sentences?: boolean;
   vad?: VadOptions;
+  /** Tell speakers apart by their voices; `{}` leaves their number to the voices. */
+  diarize?: Diarization | null;
 }
 
 /** How a run is followed and stopped. */
@@ -181,7 +200,7 @@ export interface Segment {
   decoding?: Decoding;
 }
 
-export type Format = "txt" | "srt" | "vtt" | "tsv" | "json" | "whisperx";
+export type Format = "txt" | "srt" | "vtt" | "tsv" | "json" | "whisperx" | "rttm";
 
 /** How subtitles are cut. */
 export interface CueOptions {
@@ -212,6 +231,10 @@ export class Transcript {
   duration: number;
   segments: Segment[];
   speakers: string[];
+  /** Who speaks when, in order of start, overlapping where people do. */
+  turns?: { start: number; end: number; speaker: string }[];
+  /** A vector of each speaker's voice; compare two by the cosine of their angle. */
+  speakerEmbeddings?: Record<string, number[]>;
   warnings: string[];
 
   readonly text: string;

@@ -16,7 +16,9 @@ class Transcript {
 
   /** The transcript of an object or a text of the documented JSON. */
   static fromJSON(json) {
-    return new Transcript(camelCased(typeof json === "string" ? JSON.parse(json) : json));
+    // The names of speakers stay as they are.
+    const { speaker_embeddings: voices, ...members } = typeof json === "string" ? JSON.parse(json) : json;
+    return new Transcript({ ...camelCased(members), ...(voices && { speakerEmbeddings: voices }) });
   }
 
   static fromSrt(text) {
@@ -42,7 +44,7 @@ class Transcript {
     for (const segment of this.segments) yield* segment.words;
   }
 
-  /** The transcript in a format: `txt`, `srt`, `vtt`, `tsv`, `json` or `whisperx`. */
+  /** The transcript in a format: `txt`, `srt`, `vtt`, `tsv`, `json`, `whisperx` or `rttm`. */
   write(format = "txt", cues = {}) {
     return answer(native.format(JSON.stringify(this), format, JSON.stringify(snakeCased(cues))));
   }
@@ -55,10 +57,12 @@ class Transcript {
 
   /** The object of the documented JSON, whose members are written with underscores. */
   toJSON() {
-    const { language = null, speakers, warnings, ...members } = this;
+    const { language = null, speakers, warnings, speakerEmbeddings, ...members } = this;
     if (speakers.length > 0) members.speakers = speakers;
     if (warnings.length > 0) members.warnings = warnings;
-    return { ...snakeCased({ ...members, segments: [] }), language, segments: this.segments.map(segmentJson) };
+    const json = { ...snakeCased({ ...members, segments: [] }), language, segments: this.segments.map(segmentJson) };
+    if (speakerEmbeddings) json.speaker_embeddings = speakerEmbeddings;
+    return json;
   }
 }
 

@@ -28,8 +28,16 @@ from ._errors import (
 from ._progress import progress_bar
 from ._source import as_source
 from ._transcriber import Segments, Transcriber
-from ._transcript import Decoding, Format, Segment, Transcript, Word
-from ._types import Clip, CueOptions, Download, Progress, TranscribeOptions, VadOptions
+from ._transcript import Decoding, Format, Segment, Transcript, Turn, Word
+from ._types import (
+    Clip,
+    CueOptions,
+    Diarization,
+    Download,
+    Progress,
+    TranscribeOptions,
+    VadOptions,
+)
 
 if TYPE_CHECKING:
     from ._types import AudioSource
@@ -44,6 +52,7 @@ __all__ = [
     "CueOptions",
     "Decoding",
     "DeviceError",
+    "Diarization",
     "Download",
     "EchoError",
     "Format",
@@ -58,6 +67,7 @@ __all__ = [
     "Transcriber",
     "Transcript",
     "TranscriptError",
+    "Turn",
     "VadOptions",
     "Word",
     "__version__",

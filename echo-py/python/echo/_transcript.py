@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas
     from typing_extensions import Unpack
 
-Format = Literal["txt", "srt", "vtt", "tsv", "json", "whisperx"]
+Format = Literal["txt", "srt", "vtt", "tsv", "json", "whisperx", "rttm"]
 """The formats that Echo writes."""
 
 Record = TypeVar("Record", bound="_Record")
@@ -44,7 +44,7 @@ class _Record:
         members: dict[str, Any] = {}
         for member in fields(self):  # type: ignore[arg-type]
             value = getattr(self, member.name)
-            is_empty = value is None or value == []
+            is_empty = value is None or value == [] or value == {}
             if member.name in self._unwritten or (is_empty and member.name not in self._kept):
                 continue
             if isinstance(value, _Record):
@@ -132,6 +132,18 @@ class Segment(_Record):
 
 
 @dataclass(slots=True)
+class Turn(_Record):
+    """A stretch in which one speaker speaks, perhaps not alone."""
+
+    start: float
+    """Seconds from the start of the source."""
+    end: float
+    """Seconds from the start of the source; never before ``start``."""
+    speaker: str
+    """Who speaks."""
+
+
+@dataclass(slots=True)
 class Transcript(_Record):
     """Everything that was said in one source."""
 
@@ -145,6 +157,10 @@ class Transcript(_Record):
     """What was said, in order of time."""
     speakers: list[str] = field(default_factory=list)
     """The speakers, in order of first appearance; empty unless speakers were asked for."""
+    turns: list[Turn] = field(default_factory=list, repr=False)
+    """Who speaks when, in order of start, overlapping where people do."""
+    speaker_embeddings: dict[str, list[float]] = field(default_factory=dict, repr=False)
+    """A vector of each speaker's voice; compare two by the cosine of their angle."""
     warnings: list[str] = field(default_factory=list)
     """What went wrong without spoiling the rest, such as a truncated file."""
     version: int = 1
@@ -152,7 +168,7 @@ class Transcript(_Record):
     source: str | None = field(default=None, compare=False)
     """The path it was made of, for the player in notebooks; no part of the JSON."""
 
-    _parts = {"segments": Segment}
+    _parts = {"segments": Segment, "turns": Turn}
     _kept = frozenset({"segments", "language"})
     _unwritten = frozenset({"source"})
 

@@ -44,6 +44,8 @@ class Clip(TypedDict):
 class VadOptions(TypedDict, total=False):
     """Rules of voice activity detection."""
 
+    model: Literal["silero", "pyannote", "none"]
+    """What hears where speech is. Default ``silero``."""
     onset: float
     """Speech opens when its probability reaches this. Default 0.5."""
     offset: float
@@ -56,6 +58,23 @@ class VadOptions(TypedDict, total=False):
     """Added on both sides of a region. Default 400."""
     max_chunk_seconds: float
     """The longest chunk given to the recogniser. Default 30."""
+
+
+class Diarization(TypedDict, total=False):
+    """How speakers are told apart."""
+
+    min_speakers: int | None
+    """At least so many speakers, where there is speech of so many."""
+    max_speakers: int | None
+    """At most so many speakers."""
+    clustering: Literal["average", "centroid"]
+    """How voices are clustered. Default ``average``."""
+    threshold: float | None
+    """Voices farther apart than this are different speakers."""
+    min_turn_ms: int
+    """Shorter turns are dropped. Default 100."""
+    min_gap_ms: int
+    """Shorter pauses within a turn are filled. Default 300."""
 
 
 class TranscribeOptions(TypedDict, total=False):
@@ -83,6 +102,8 @@ class TranscribeOptions(TypedDict, total=False):
     """Make each segment a sentence; needs words, which are found for it. Default false."""
     vad: VadOptions
     """Rules of voice activity detection."""
+    diarize: Diarization | None
+    """Tell speakers apart by their voices; ``{}`` leaves their number to the voices."""
 
     beam_size: int
     """Hypotheses kept at temperature 0; 1 is greedy. Default 5."""
