@@ -1,9 +1,14 @@
-//! AAC: the low-complexity core, of one or two channels by symphonia.
+//! AAC: the low-complexity core, decoded by symphonia one or two channels at a time.
 //!
+//! Blocks of more channels are taken apart into their elements, each with a decoder of its own.
 //! HE-AAC adds a replica of the upper half band (SBR) to a core at half the rate; 16 kHz speech
 //! needs the core only, so its configuration is rewritten to say plain AAC-LC. Streams in ADTS
 //! carry a header in each frame instead of a configuration, and may change between frames.
 //! Configuration: ISO/IEC 14496-3, section 1.6.2.1.
+
+mod codebooks;
+mod elements;
+mod tables;
 
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_AAC;
@@ -26,12 +31,7 @@ pub(super) fn decoder(configuration: &[u8]) -> Result<Box<dyn Decoder>, Fault> {
 
 fn core_decoder(core: Core) -> Result<Box<dyn Decoder>, Fault> {
     if !(1..=2).contains(&core.channel_configuration) {
-        let count = match core.channel_configuration {
-            0 => return Err(unsupported("AAC with a channel layout of its own")),
-            7 => 8,
-            count => count,
-        };
-        return Err(unsupported(&format!("AAC with {count} channels")));
+        return Ok(Box::new(Multichannel { core, decoders: Vec::new(), part: Frames::default() }));
     }
     let mut params = AudioCodecParameters::new();
     params
@@ -39,6 +39,48 @@ fn core_decoder(core: Core) -> Result<Box<dyn Decoder>, Fault> {
         .with_sample_rate(core.sample_rate_hz)
         .with_extra_data(core.to_configuration().into());
     inner::decoder(&params)
+}
+
+/// More than two channels, or a layout that only the blocks tell.
+struct Multichannel {
+    core: Core,
+    /// By the names of elements.
+    decoders: Vec<(u8, Box<dyn Decoder>)>,
+    part: Frames,
+}
+
+impl Decoder for Multichannel {
+    fn decode(&mut self, packet: &Packet, frames: &mut Frames) -> Result<(), Fault> {
+        frames.clear();
+        let core = self.core;
+        let elements = elements::split(&packet.data, core.sample_rate_hz)?;
+        let mut channel_count = 0;
+        for element in elements {
+            let known = self.decoders.iter().position(|(name, _)| *name == element.name);
+            let index = match known {
+                Some(index) => index,
+                None => {
+                    let channel_configuration = if element.is_pair { 2 } else { 1 };
+                    let decoder = core_decoder(Core { channel_configuration, ..core })?;
+                    self.decoders.push((element.name, decoder));
+                    self.decoders.len() - 1
+                }
+            };
+            let block = Packet::untimed(packet.track, element.block);
+            self.decoders[index].1.decode(&block, &mut self.part)?;
+            for samples in &mut self.part.channels {
+                if frames.channels.len() <= channel_count {
+                    frames.channels.push(Vec::new());
+                }
+                std::mem::swap(&mut frames.channels[channel_count], samples);
+                channel_count += 1;
+            }
+        }
+        frames.channels.truncate(channel_count);
+        frames.sample_rate_hz = core.sample_rate_hz;
+        core.order_channels(&mut frames.channels);
+        if channel_count == 0 { Err(Fault::Damaged("AAC without channels".into())) } else { Ok(()) }
+    }
 }
 
 impl Core {
@@ -64,6 +106,20 @@ impl Core {
             42 => Err(unsupported("xHE-AAC")),
             other => Err(unsupported(&format!("MPEG-4 audio of object type {other}"))),
         }
+    }
+
+    /// Puts channels as WAV files and players have them: left, right, centre, low frequencies,
+    /// then those behind. AAC begins with the centre and ends with the low frequencies.
+    fn order_channels(self, channels: &mut Vec<Vec<f32>>) {
+        let order: &[usize] = match (self.channel_configuration, channels.len()) {
+            (3, 3) => &[1, 2, 0],
+            (4, 4) => &[1, 2, 0, 3],
+            (5, 5) => &[1, 2, 0, 3, 4],
+            (6, 6) => &[1, 2, 0, 5, 3, 4],
+            (7, 8) => &[1, 2, 0, 7, 5, 6, 3, 4],
+            _ => return,
+        };
+        *channels = order.iter().map(|from| std::mem::take(&mut channels[*from])).collect();
     }
 
     /// Plain AAC-LC: type, rate, channels, and three options that are off.
@@ -177,9 +233,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_decoded_is_named() {
-        let eight_channels = [0x11, 0xb8];
-        let Err(Fault::Unsupported(reason)) = decoder(&eight_channels) else { panic!() };
-        assert_eq!(reason, "codec AAC with 8 channels is not supported; convert it with ffmpeg");
+        let main_profile = [0x09, 0x90];
+        let Err(Fault::Unsupported(reason)) = decoder(&main_profile) else { panic!() };
+        assert_eq!(reason, "codec AAC Main is not supported; convert it with ffmpeg");
         assert!(matches!(decoder(&[]), Err(Fault::Truncated)));
     }
 }
