@@ -109,7 +109,7 @@ struct Tally {
 
 impl<'a> Pass<'a> {
     fn start(source: &'a OpenedMedia, track: Option<u16>, channels: Channels) -> Result<Self> {
-        let opened = guarded(|| containers::open(&source.media, source.raw));
+        let opened = guarded(|| containers::open(&source.media, source.raw, source.hint));
         let demuxer = opened.map_err(|fault| source.refusal(fault))?;
         let track = choose_track(demuxer.as_ref(), track, source)?;
         let decoder = guarded(|| decoder_for(&track.codec));

@@ -7,7 +7,7 @@
 //!
 //! Everything streams: packets are decoded, mixed and resampled one by one, so that an hour of
 //! stereo at 48 kHz never stands in memory as such; only its 16 kHz mono samples do (230 MB).
-//! The content decides what a file is, never its name. Times count from the start of the media, as
+//! The content decides what a file is, never its name, unless the format has no header (`.g722`). Times count from the start of the media, as
 //! a video player shows them: encoder delay is cut, a late start becomes silence.
 //! What can be decoded of a damaged file is, and [`Audio::warnings`] say what is missing.
 

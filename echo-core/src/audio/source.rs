@@ -62,6 +62,8 @@ pub enum RawEncoding {
     MuLaw,
     /// G.711 A-law bytes.
     ALaw,
+    /// G.722 at 64 kbit/s: always one channel at 16,000 Hz.
+    G722,
 }
 
 /// Everything a header would have said.
@@ -115,7 +117,8 @@ impl AudioSource {
                 source: Some(source.into()),
             },
         })?;
-        Ok(Opened::Media(OpenedMedia { media, path, origin, raw: self.raw }))
+        let hint = path.as_deref().and_then(hint);
+        Ok(Opened::Media(OpenedMedia { media, path, origin, raw: self.raw, hint }))
     }
 }
 
@@ -132,6 +135,15 @@ pub(super) struct OpenedMedia {
     /// As error messages name the source.
     pub(super) origin: String,
     pub(super) raw: Option<RawFormat>,
+    /// What its name suggests, should its content be of no known kind.
+    pub(super) hint: Option<RawFormat>,
+}
+
+/// Formats without a header that go by a name of their own.
+fn hint(path: &Path) -> Option<RawFormat> {
+    let is_g722 = path.extension()?.eq_ignore_ascii_case("g722");
+    let encoding = RawEncoding::G722;
+    is_g722.then_some(RawFormat { sample_rate_hz: 16_000, channels: 1, encoding })
 }
 
 fn open_file(path: &Path) -> Result<Box<dyn ReadSeek>> {

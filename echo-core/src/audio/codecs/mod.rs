@@ -2,10 +2,15 @@
 
 mod aac;
 mod ac3;
+pub(super) mod amr_wb;
+mod bits;
+mod g722;
 mod gsm;
+mod lossless;
 mod mpeg;
 mod opus;
 pub(super) mod pcm;
+pub(super) mod speex;
 mod symphonia;
 
 use super::containers::frame_header::FrameKind;
@@ -44,6 +49,15 @@ pub(super) fn decoder_for(codec: &Codec) -> Result<Box<dyn Decoder>, Fault> {
         Codec::Pcm(pcm) => Ok(Box::new(*pcm)),
         Codec::GsmMicrosoft { sample_rate_hz } => {
             Ok(Box::new(gsm::Microsoft::new(*sample_rate_hz)))
+        }
+        Codec::AmrWb => Ok(Box::new(amr_wb::AmrWb::default())),
+        Codec::Speex(head) => Ok(Box::new(speex::Speex::new(*head))),
+        Codec::G722 => Ok(Box::new(g722::G722::default())),
+        Codec::WavPack { bits, sample_rate_hz } => {
+            Ok(Box::new(lossless::WavPack { sample_rate_hz: *sample_rate_hz, bits: *bits }))
+        }
+        Codec::TrueAudio { channels, bits, sample_rate_hz } => {
+            Ok(Box::new(lossless::TrueAudio::new(*channels, *bits, *sample_rate_hz)))
         }
         Codec::Frames(FrameKind::Mpeg(_)) => Ok(Box::new(mpeg::Mpeg::default())),
         Codec::Frames(FrameKind::Adts) => Ok(Box::new(aac::Adts::default())),

@@ -132,6 +132,7 @@ impl Avi {
                 stream.frames_per_unit = frames_per_block;
                 Codec::Symphonia(params)
             }
+            Ok(Kind::G722) => Codec::G722,
             Ok(Kind::Gsm) => Codec::GsmMicrosoft { sample_rate_hz: format.sample_rate_hz },
             Ok(Kind::Aac) => Codec::Aac { configuration: format.extra.into() },
             Ok(Kind::Frames(kind)) => {

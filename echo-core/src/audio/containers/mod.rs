@@ -1,9 +1,11 @@
 //! Containers: from the bytes of a file to the packets of its audio tracks, each with its time.
 //!
-//! [`open`] looks at the first bytes, never at the name, and takes the reader for that container.
+//! [`open`] looks at the first bytes and takes the reader for that container; where they are of no
+//! known kind, the name may hint at a format without any header.
 //! A [`Demuxer`] then gives packet after packet. Symphonia reads MP4, Matroska, Ogg, FLAC, AIFF and
 //! CAF; what it lacks or reads too strictly is read here.
 
+mod amr;
 mod avi;
 pub(super) mod bytes;
 mod elementary;
@@ -11,10 +13,13 @@ mod flv;
 pub(super) mod frame_header;
 mod matroska;
 mod mp4;
+mod ogg;
 mod plain;
 mod symphonia;
 mod ts;
+mod tta;
 mod wave;
+mod wavpack;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -22,6 +27,7 @@ use ::symphonia::core::codecs::audio::AudioCodecParameters;
 
 use self::frame_header::FrameKind;
 use super::codecs::pcm::Pcm;
+use super::codecs::speex;
 use super::codecs::unsupported;
 use super::source::{Media, RawFormat};
 
@@ -86,6 +92,20 @@ pub(super) enum Codec {
     GsmMicrosoft {
         sample_rate_hz: u32,
     },
+    AmrWb,
+    /// G.722 in one channel, 64 kbit/s.
+    G722,
+    Speex(speex::Head),
+    /// WavPack: the width of whole numbers, or 0 for floats.
+    WavPack {
+        bits: u32,
+        sample_rate_hz: u32,
+    },
+    TrueAudio {
+        channels: u16,
+        bits: u16,
+        sample_rate_hz: u32,
+    },
     /// One that symphonia may know.
     Symphonia(Box<AudioCodecParameters>),
     /// One that nobody here can decode, by name.
@@ -137,7 +157,11 @@ pub(super) trait Demuxer: Send {
 }
 
 /// Finds out what a file is, and opens it.
-pub(super) fn open(media: &Media, raw: Option<RawFormat>) -> Result<Box<dyn Demuxer>, Fault> {
+pub(super) fn open(
+    media: &Media,
+    raw: Option<RawFormat>,
+    hint: Option<RawFormat>,
+) -> Result<Box<dyn Demuxer>, Fault> {
     if let Some(raw) = raw {
         return plain::open_raw(media, raw);
     }
@@ -149,8 +173,19 @@ pub(super) fn open(media: &Media, raw: Option<RawFormat>) -> Result<Box<dyn Demu
         return Err(what);
     }
     let magic = head.first_chunk::<4>().copied().unwrap_or_default();
+    if ogg::is_speex(&head) {
+        return ogg::open(media, start);
+    }
     if matches!(&magic, b"OggS" | b"fLaC" | b"caff" | b"FORM") {
         return symphonia::open(media, start, magic);
+    }
+    match &magic {
+        b"TTA1" => return tta::open(media, start),
+        b"wvpk" => return wavpack::open(media, start),
+        _ => {}
+    }
+    if head.starts_with(amr::SIGNATURE) {
+        return Ok(amr::open(media));
     }
     if start > 0 {
         return elementary::open(media, start, None);
@@ -165,7 +200,10 @@ pub(super) fn open(media: &Media, raw: Option<RawFormat>) -> Result<Box<dyn Demu
         _ if mp4::is_mp4(&head) => symphonia::open_mp4(media),
         _ => match ts::find_packets(&head) {
             Some(packets) => ts::open(media, packets),
-            None => elementary::open(media, start, None),
+            None => elementary::open(media, start, None).or_else(|fault| match hint {
+                Some(format) => plain::open_raw(media, format),
+                None => Err(fault),
+            }),
         },
     }
 }
@@ -199,12 +237,9 @@ fn head_of(media: &Media) -> Result<(u64, Vec<u8>), Fault> {
 fn what_it_is_instead(head: &[u8]) -> Option<Fault> {
     /// The GUID that ASF files begin with.
     const ASF: &[u8] = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c";
-    let names: [(&[u8], &str); 12] = [
-        (b"#!AMR-WB", "AMR-WB"),
+    let names: [(&[u8], &str); 9] = [
         (b"#!AMR", "AMR"),
         (ASF, "Windows Media Audio"),
-        (b"wvpk", "WavPack"),
-        (b"TTA1", "True Audio"),
         (b"TTA2", "True Audio"),
         (b"MAC ", "Monkey's Audio"),
         (b"MPCK", "Musepack"),
@@ -216,10 +251,6 @@ fn what_it_is_instead(head: &[u8]) -> Option<Fault> {
     let found = names.iter().find(|(magic, _)| head.starts_with(magic));
     if let Some((_, name)) = found {
         return Some(unsupported(name));
-    }
-    // The first page of an Ogg stream names its codec, behind a header of 28 bytes.
-    if head.starts_with(b"OggS") && head.get(28..33) == Some(b"Speex") {
-        return Some(unsupported("Speex"));
     }
     let is_text = !head.is_empty()
         && head.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..));

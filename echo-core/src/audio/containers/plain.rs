@@ -43,6 +43,7 @@ fn samples(
 /// Samples whose format the caller names.
 pub(super) fn open_raw(media: &Media, raw: RawFormat) -> Result<Box<dyn Demuxer>, Fault> {
     let sample = match raw.encoding {
+        RawEncoding::G722 => return open_g722(media, 0, raw),
         RawEncoding::U8 => Sample::U8,
         RawEncoding::S16Le => Sample::S16Le,
         RawEncoding::S16Be => Sample::S16Be,
@@ -54,6 +55,23 @@ pub(super) fn open_raw(media: &Media, raw: RawFormat) -> Result<Box<dyn Demuxer>
     };
     let (channels, sample_rate_hz) = (raw.channels, raw.sample_rate_hz);
     samples(media, 0, None, Pcm { sample, channels, sample_rate_hz })
+}
+
+/// G.722, which is one channel at 16 kHz.
+fn open_g722(media: &Media, start: u64, raw: RawFormat) -> Result<Box<dyn Demuxer>, Fault> {
+    if (raw.sample_rate_hz, raw.channels) != (16_000, 1) {
+        return Err(Fault::Damaged("G.722 is one channel at 16,000 Hz".into()));
+    }
+    let (codec, timing) = (Codec::G722, TrackTiming::default());
+    Ok(Box::new(Blocks {
+        media: media.rewound(),
+        position: start,
+        end: media.size_bytes(),
+        tracks: vec![Track { id: 0, is_default: true, codec, timing }],
+        unit_bytes: 1,
+        frames_per_unit: 2,
+        units_per_packet: PACKET_FRAMES / 2,
+    }))
 }
 
 /// Sun and NeXT audio: six numbers, a comment, samples.

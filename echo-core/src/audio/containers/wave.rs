@@ -55,6 +55,7 @@ pub(super) fn open(media: &Media, head: &[u8]) -> Result<Box<dyn Demuxer>, Fault
         Kind::Adpcm(params, frames_per_block) => {
             (Codec::Symphonia(params), usize::from(format.block_bytes), frames_per_block)
         }
+        Kind::G722 => (Codec::G722, 1, 2),
         Kind::Gsm => (Codec::GsmMicrosoft { sample_rate_hz: format.sample_rate_hz }, 65, 320),
         Kind::Aac => return Err(unsupported("AAC in WAV")),
         Kind::Frames(_) => return elementary::open(&media, layout.data_start, Some(data_end)),
@@ -182,6 +183,7 @@ pub(super) enum Kind {
     /// Blocks that symphonia decodes, with the frames in each.
     Adpcm(Box<AudioCodecParameters>, u64),
     Gsm,
+    G722,
     /// Blocks of AAC, described by the extra bytes.
     Aac,
     /// A stream of frames that carry headers of their own.
@@ -225,6 +227,7 @@ impl Format {
             0x0007 => Kind::Pcm(Sample::MuLaw),
             0x0002 | 0x0011 => self.adpcm()?,
             0x0031 => Kind::Gsm,
+            0x0065 | 0x028f if channels == 1 => Kind::G722,
             0x0050 => Kind::Frames(FrameKind::Mpeg(2)),
             0x0055 => Kind::Frames(FrameKind::Mpeg(3)),
             0x1600 | 0x1601 => Kind::Frames(FrameKind::Adts),
