@@ -33,13 +33,14 @@ const UNTOLD_DELAYS_MS: [(&str, f64); 8] = [
 ];
 
 /// Files whose duration in the manifest is another thing than the length of their sound.
-const DURATIONS: [(&str, f64); 8] = [
+const DURATIONS: [(&str, f64); 9] = [
     // The picture is longer.
     ("video/h264_aac.flv", 5.898),
     ("video/two_audio_tracks.mkv", 5.878),
     // Guessed from the bit rate of the first frames.
     ("aac_adts.aac", 5.898),
     ("real_sonnet_1.aac", 9.033),
+    ("real_amr_wb.amr", 4.06),
     ("mp3_vbr_no_xing.mp3", 5.904),
     ("video/mpeg4_mp3.avi", 5.904),
     // With the encoder's delay, which the file says to cut.
@@ -47,20 +48,22 @@ const DURATIONS: [(&str, f64); 8] = [
     ("real_sonnet_1.mp4", 8.995),
 ];
 
-/// What cannot be decoded, and the name that the error gives it.
-const UNSUPPORTED: [(&str, &str); 1] = [("wma2.wma", "Windows Media Audio")];
+/// How files begin that cannot be decoded, and the name that the error gives them.
+const UNSUPPORTED: [(&[u8], &str); 3] =
+    [(b"#!AMR\n\x3c", "AMR"), (b"MAC \x96\x0f", "Monkey's Audio"), (b"\x7f\xfe\x80\x01", "DTS")];
 
 /// Without a header, a file needs a hint.
 const HEADERLESS: [&str; 1] = ["raw_s16le_16k.pcm"];
 
 /// Decoders that are not symphonia's, and what they are fed with.
-const MUTATED: [&str; 6] = [
+const MUTATED: [&str; 7] = [
     "g722.g722",
     "ogg_speex.spx",
     "real_8_channels.m4a",
     "real_amr_wb.amr",
     "tta.tta",
     "wavpack.wv",
+    "wma2.wma",
 ];
 
 /// See `eight_channels_of_aac_speak_one_after_the_other`, in seconds.
@@ -133,7 +136,7 @@ fn every_format_holds_the_same_sentence_at_the_same_time() {
     let Some(recording) = recording() else { return };
     let mut failures = Vec::new();
     for (name, path, entry) in entries("formats") {
-        if HEADERLESS.contains(&name.as_str()) || listed(&UNSUPPORTED, &name).is_some() {
+        if HEADERLESS.contains(&name.as_str()) {
             continue;
         }
         let audio = match Audio::load(&path) {
@@ -158,8 +161,10 @@ fn every_format_holds_the_same_sentence_at_the_same_time() {
         }
         let expected_ms = listed(&UNTOLD_DELAYS_MS, &name).unwrap_or(0.0);
         let (delay_ms, likeness) = delay_ms(&recording, &audio, expected_ms);
-        // Telephone bandwidth and 24 kbit/s leave 0.87 of the waveform.
-        if (delay_ms - expected_ms).abs() > 5.0 || likeness < 0.85 {
+        // Telephone bandwidth and 24 kbit/s leave 0.87 of the waveform, Speex leaves 0.80: it keeps
+        // what is heard, and the reference decoder does not come closer.
+        let least = if name == "ogg_speex.spx" { 0.79 } else { 0.85 };
+        if (delay_ms - expected_ms).abs() > 5.0 || likeness < least {
             failures.push(format!("{name}: {delay_ms:.1} ms late, likeness {likeness:.3}"));
         }
         let is_antiphase = name == "wav_stereo_antiphase.wav";
@@ -202,13 +207,13 @@ fn lossless_formats_are_sample_for_sample_the_recording() {
 
 #[test]
 fn what_cannot_be_decoded_is_named() {
-    let Some(root) = test_set() else { return };
-    for (name, codec) in UNSUPPORTED {
-        let error = Audio::load(root.join("formats").join(name)).unwrap_err();
+    for (begin, codec) in UNSUPPORTED {
+        let error = Audio::load([begin, &[0; 4_096]].concat()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Audio);
         let message = error.to_string();
         assert!(message.contains(codec) && message.contains("ffmpeg"), "{message}");
     }
+    let Some(root) = test_set() else { return };
     for name in HEADERLESS {
         let error = Audio::load(root.join("formats").join(name)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Audio, "{error}");

@@ -28,6 +28,11 @@ impl<'a> Bits<'a> {
         value
     }
 
+    /// Goes on to the next whole byte.
+    pub(super) fn align(&mut self) {
+        self.position = self.position.next_multiple_of(8);
+    }
+
     pub(super) fn skip(&mut self, count: usize) {
         self.position += count;
     }

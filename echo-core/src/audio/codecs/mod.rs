@@ -12,6 +12,7 @@ mod opus;
 pub(super) mod pcm;
 pub(super) mod speex;
 mod symphonia;
+pub(super) mod wma;
 
 use super::containers::frame_header::FrameKind;
 use super::containers::{Codec, Fault, Packet};
@@ -51,6 +52,7 @@ pub(super) fn decoder_for(codec: &Codec) -> Result<Box<dyn Decoder>, Fault> {
             Ok(Box::new(gsm::Microsoft::new(*sample_rate_hz)))
         }
         Codec::AmrWb => Ok(Box::new(amr_wb::AmrWb::default())),
+        Codec::Wma(format) => Ok(Box::new(wma::Wma::new(format)?)),
         Codec::Speex(head) => Ok(Box::new(speex::Speex::new(*head))),
         Codec::G722 => Ok(Box::new(g722::G722::default())),
         Codec::WavPack { bits, sample_rate_hz } => {

@@ -6,6 +6,7 @@
 //! CAF; what it lacks or reads too strictly is read here.
 
 mod amr;
+mod asf;
 mod avi;
 pub(super) mod bytes;
 mod elementary;
@@ -27,8 +28,8 @@ use ::symphonia::core::codecs::audio::AudioCodecParameters;
 
 use self::frame_header::FrameKind;
 use super::codecs::pcm::Pcm;
-use super::codecs::speex;
 use super::codecs::unsupported;
+use super::codecs::{speex, wma};
 use super::source::{Media, RawFormat};
 
 /// First bytes that are looked at.
@@ -96,6 +97,7 @@ pub(super) enum Codec {
     /// G.722 in one channel, 64 kbit/s.
     G722,
     Speex(speex::Head),
+    Wma(wma::Format),
     /// WavPack: the width of whole numbers, or 0 for floats.
     WavPack {
         bits: u32,
@@ -191,6 +193,7 @@ pub(super) fn open(
         return elementary::open(media, start, None);
     }
     match &magic {
+        _ if asf::is_asf(&head) => asf::open(media),
         b".snd" => plain::open_au(media, &head),
         b"NIST" => plain::open_sphere(media, &head),
         b"FLV\x01" => flv::open(media, &head),
@@ -235,11 +238,9 @@ fn head_of(media: &Media) -> Result<(u64, Vec<u8>), Fault> {
 
 /// Says what a file is that is known but cannot be decoded.
 fn what_it_is_instead(head: &[u8]) -> Option<Fault> {
-    /// The GUID that ASF files begin with.
-    const ASF: &[u8] = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c";
     let names: [(&[u8], &str); 9] = [
-        (b"#!AMR", "AMR"),
-        (ASF, "Windows Media Audio"),
+        (b"#!AMR\n", "AMR"),
+        (b"#!AMR-WB_MC", "AMR-WB of several channels"),
         (b"TTA2", "True Audio"),
         (b"MAC ", "Monkey's Audio"),
         (b"MPCK", "Musepack"),

@@ -154,7 +154,7 @@ impl Stream {
             None => declared,
         };
         for (index, data) in packets.into_iter().enumerate() {
-            let start = first + index as i64 * length;
+            let start = first + index as i64 * length - i64::from(self.head.delay_samples());
             let mut packet = Packet::untimed(0, data);
             packet.start = Some(start as f64 / rate);
             if is_last {

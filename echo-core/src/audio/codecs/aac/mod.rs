@@ -10,6 +10,9 @@ mod codebooks;
 mod elements;
 mod tables;
 
+/// The codebook of differences between levels, which WMA has too.
+pub(super) use self::tables::{CODES_0 as SCALE_FACTOR_CODES, LENGTHS_0 as SCALE_FACTOR_LENGTHS};
+
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_AAC;
 

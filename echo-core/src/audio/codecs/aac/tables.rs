@@ -2,7 +2,7 @@
 //! 4.129 to 4.147.
 
 #[rustfmt::skip]
-pub(super) const LENGTHS_0: [u8; 121] = [
+pub(in crate::audio::codecs) const LENGTHS_0: [u8; 121] = [
     18, 18, 18, 18, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 18, 19, 18, 17, 17,
     16, 17, 16, 16, 16, 16, 15, 15, 14, 14, 14, 14, 14, 14, 13, 13, 12, 12, 12, 11, 12, 11, 10, 10,
     10, 9, 9, 8, 8, 8, 7, 6, 6, 5, 4, 3, 1, 4, 4, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 10, 11, 11, 11,
@@ -11,7 +11,7 @@ pub(super) const LENGTHS_0: [u8; 121] = [
 ];
 
 #[rustfmt::skip]
-pub(super) const CODES_0: [u32; 121] = [
+pub(in crate::audio::codecs) const CODES_0: [u32; 121] = [
     0x3ffe8, 0x3ffe6, 0x3ffe7, 0x3ffe5, 0x7fff5, 0x7fff1, 0x7ffed, 0x7fff6, 0x7ffee, 0x7ffef,
     0x7fff0, 0x7fffc, 0x7fffd, 0x7ffff, 0x7fffe, 0x7fff7, 0x7fff8, 0x7fffb, 0x7fff9, 0x3ffe4,
     0x7fffa, 0x3ffe3, 0x1ffef, 0x1fff0, 0xfff5, 0x1ffee, 0xfff2, 0xfff3, 0xfff4, 0xfff1, 0x7ff6,

@@ -1,7 +1,7 @@
 //! AMR-WB (G.722.2): 16 kHz speech in 6.6 to 23.85 kbit/s, the wideband codec of mobile phones.
 //!
-//! Up to 6.4 kHz it is code-excited linear prediction at 12.8 kHz: the filter of a frame of 20 ms is
-//! told as an immittance spectrum, what excites it in four parts as a pitch and some pulses. The
+//! Up to 6.4 kHz it is code-excited linear prediction at 12.8 kHz: the filter of a frame of 20 ms
+//! is told as an immittance spectrum, what excites it in four parts as a pitch and some pulses. The
 //! rest up to 7 kHz is noise, as loud as what lies below lets expect. Source: 3GPP TS 26.190.
 //! Left out: comfort noise, for which there is silence; and the lowest rate's own filter for the
 //! noise, for which that of the other rates serves.

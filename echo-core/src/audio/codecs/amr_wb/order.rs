@@ -1,8 +1,8 @@
 //! Where AMR-WB puts the bits of a frame: those that matter most first (3GPP TS 26.201, annex B).
 //!
-//! For each bit, in the order that parameters are read: its place in the frame. Parameters are: whether
-//! somebody speaks; the spectrum; then for each of 4 parts pitch, whether pitch is filtered, the
-//! tracks of pulses, gains, and the gain of the upper band, as far as the mode has them.
+//! For each bit, in the order that parameters are read: its place in the frame. Parameters are:
+//! whether somebody speaks; the spectrum; then for each of 4 parts pitch, whether pitch is filtered,
+//! the tracks of pulses, gains, and the gain of the upper band, as far as the mode has them.
 
 #[rustfmt::skip]
 pub(super) const BITS_0: [u16; 132] = [

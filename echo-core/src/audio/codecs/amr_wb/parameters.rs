@@ -125,7 +125,7 @@ fn read_part(
         let is_own = part == 0 || (part == 2 && mode == 1);
         read_coarse_lag(bits, is_own, base)
     } else {
-        read_lag(bits, part % 2 == 0, base)
+        read_lag(bits, part.is_multiple_of(2), base)
     };
     // The lower rates always filter.
     let is_plain = mode > 1 && bits.take(1) == 1;

@@ -10,7 +10,7 @@ mod shapes;
 mod tables;
 mod wideband;
 
-use self::narrowband::{FRAME_SAMPLES, Narrowband};
+use self::narrowband::{FRAME_SAMPLES, Narrowband, PART_SAMPLES};
 use self::wideband::{Below, Wideband};
 use super::bits::Bits;
 use super::{Decoder, Fault, Frames, Packet};
@@ -55,9 +55,14 @@ impl Head {
         Ok(Self { sample_rate_hz, upper_bands, is_stereo, frames_per_packet, extra_headers })
     }
 
+    /// Samples by which a decoder lags behind, so that it can strengthen the pitch.
+    pub(in crate::audio) fn delay_samples(&self) -> u32 {
+        (PART_SAMPLES as u32) << self.upper_bands
+    }
+
     /// Samples of one packet, in each channel.
     pub(in crate::audio) fn packet_samples(&self) -> u32 {
-        self.frames_per_packet * (FRAME_SAMPLES as u32) << self.upper_bands
+        (self.frames_per_packet * FRAME_SAMPLES as u32) << self.upper_bands
     }
 }
 

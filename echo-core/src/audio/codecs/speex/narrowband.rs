@@ -1,8 +1,8 @@
 //! The lower band of Speex, to 4 kHz: code-excited linear prediction.
 //!
-//! A frame of 160 samples is 4 parts of 40. What excites the filter is a sum of its own past (pitch)
-//! and a pattern from a codebook; the filter is told as line spectral pairs. How many bits each of
-//! these gets is the frame's mode. A comb filter strengthens the pitch of what is heard, without
+//! A frame of 160 samples is 4 parts of 40. What excites the filter is a sum of its own past
+//! (pitch) and a pattern from a codebook; the filter is told as line spectral pairs. How many bits
+//! each of these gets is the frame's mode. A comb filter strengthens the pitch of what is heard, without
 //! coming back into the past. Source: The Speex Codec Manual, chapters 8 and 9, and the numbers of
 //! the reference implementation.
 

@@ -1,7 +1,7 @@
 //! An upper band of Speex, above another decoder: 4 to 8 kHz, and above that 8 to 16 kHz.
 //!
-//! The band is a filter too, excited by patterns from a codebook, or by what excites the band below,
-//! folded over. Its loudness is told against that of the band below, both taken where the two bands
+//! The band is a filter too, excited by patterns from a codebook, or by what excites the band
+//! below, folded over. Its loudness is told against that of the band below, both taken where the two bands
 //! meet. Source: The Speex Codec Manual, chapter 10, and the numbers of the reference
 //! implementation.
 
