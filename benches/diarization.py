@@ -9,8 +9,8 @@
 DIR holds NAME.rttm (and NAME.uem, the stretch that is scored) beside NAME.flac, .wav or .mp3. Echo writes
 OUT/echo/NAME.rttm and OUT/echo/cost.json; an engine is any folder of RTTM files in OUT, so peers are run by their own
 programs and put beside it, with `{"cpu_s": …, "audio_s": …}` in cost.json if their time is known. Rates: echo_bench/der.py,
-at collar 0 and with 0.25 s left out on both sides of each reference boundary; overlap counted. Settings of Echo were
-chosen looking at the first half (every other file in order of name); both halves are printed.
+at collar 0 and with 0.25 s left out on both sides of each reference boundary; overlap counted. Halves
+are every other file in order of name.
 Needs nothing but Python, and ffprobe where a recording has no .uem.
 """
 
