@@ -298,8 +298,9 @@ fn half_floats_on_a_gpu_change_the_encoder_little() {
     for device in gpus {
         let encode = |choice| select::open(choice, None, (512, 8), EncodedBase(&mel)).unwrap();
         let Some(exact) = encode(CPU) else { return };
+        // A bf16 has 3 bits less than an f16: eight times its error, and as much again to spare.
         for (compute, most) in
-            [(ComputeType::F32, 2e-4), (ComputeType::F16, 2e-3), (ComputeType::Bf16, 2e-2)]
+            [(ComputeType::F32, 2e-4), (ComputeType::F16, 2e-3), (ComputeType::Bf16, 4e-2)]
         {
             let Some(found) = encode(Choice { device, compute }) else { return };
             let square = |value: f32| f64::from(value) * f64::from(value);
