@@ -281,6 +281,12 @@ export class Transcriber {
 /** Decodes any audio or video file to 16 kHz mono samples. */
 export function loadAudio(source: AudioSource, options?: { signal?: AbortSignal }): Promise<Audio>;
 
+/** Who speaks when, without what they say: a transcript of turns and speakers. */
+export function diarize(
+  source: AudioSource,
+  options?: Diarization & { cache?: string; offline?: boolean; signal?: AbortSignal },
+): Promise<Transcript>;
+
 export interface CatalogEntry {
   name: string;
   aliases: string[];

@@ -1,3 +1,3 @@
 import echo from "./index.cjs";
 
-export const { EchoError, Transcriber, Transcript, loadAudio, models } = echo;
+export const { EchoError, Transcriber, Transcript, diarize, loadAudio, models } = echo;

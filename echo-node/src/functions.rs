@@ -1,14 +1,17 @@
 //! What needs no loaded model: transcripts as text and files, decoding of audio, the command line.
 
 use echo_core::formats::{CueOptions, OutputFormat};
-use echo_core::{Audio, AudioOptions, CancelToken, Error, Result, TranscribeOptions, Transcript};
+use echo_core::{
+    Audio, AudioOptions, CancelToken, Diarization, Diarizer, Error, Result, TranscribeOptions,
+    Transcript,
+};
 use napi_derive::napi;
 use serde_json::json;
 
 use crate::event::{Event, described, to_json};
 use crate::job::Job;
 use crate::source::{Input, SourceObject};
-use crate::transcriber::from_json;
+use crate::transcriber::{from_json, store};
 
 /// What a function found, or why not.
 #[napi(object, object_from_js = false)]
@@ -118,6 +121,27 @@ pub fn load_audio(source: SourceObject) -> napi::Result<Job> {
         let audio = audio.pop().unwrap_or_default();
         let warnings = audio.warnings().to_vec();
         events.send(Event::samples(audio.into_samples(), &warnings))
+    })
+}
+
+/// Tells speakers apart without a recogniser; event `done` with a transcript of turns.
+///
+/// # Errors
+/// If no thread can be started.
+#[napi]
+pub fn diarize(
+    source: SourceObject,
+    options_json: String,
+    cache: Option<String>,
+    offline: Option<bool>,
+) -> napi::Result<Job> {
+    let input = Input::from(source);
+    let cancel = CancelToken::new();
+    let diarizer = Diarizer::at(store(cache.as_deref(), offline)).cancel_with(&cancel);
+    Job::start(cancel, move |events| {
+        let options: Diarization = from_json(&options_json)?;
+        let transcript = diarizer.turns(input.open()?, &options)?;
+        events.send(Event::written("done", to_json(&transcript)?))
     })
 }
 

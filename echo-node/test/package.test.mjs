@@ -38,7 +38,7 @@ test("import and require give the same", async () => {
     { cwd: folder },
   );
   assert.equal(esm.code, 0, esm.stderr);
-  assert.equal(esm.stdout.trim(), "EchoError,Transcriber,Transcript,loadAudio,models");
+  assert.equal(esm.stdout.trim(), "EchoError,Transcriber,Transcript,diarize,loadAudio,models");
   assert.equal(cjs.stdout, esm.stdout);
 });
 

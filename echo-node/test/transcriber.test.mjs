@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
-import { EchoError, Transcriber, Transcript, loadAudio, models } from "../lib/index.mjs";
+import { EchoError, Transcriber, Transcript, diarize, loadAudio, models } from "../lib/index.mjs";
 import { cache, dialogue, skip, transcriber } from "./support.mjs";
 
 const greedy = { beamSize: 1 };
@@ -128,6 +128,14 @@ test("languages are detected, likeliest first", { skip }, async () => {
   assert.equal(table[0].language, "en");
   const sum = table.reduce((total, { probability }) => total + probability, 0);
   assert.ok(Math.abs(sum - 1) < 1e-3);
+});
+
+test("speakers are told apart without a recogniser", { skip }, async (context) => {
+  const names = (await models.list({ cache })).map(({ name }) => name);
+  if (!names.includes("campplus")) return context.skip("the store has no networks for speakers");
+  const { speakers, turns } = await diarize(dialogue, { cache, offline: true, maxSpeakers: 2 });
+  assert.equal(speakers.length, 2);
+  assert.ok(turns.length > 3);
 });
 
 test("a closed transcriber says so", { skip }, async () => {

@@ -4,14 +4,19 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use echo_core::formats::{CueOptions, OutputFormat};
-use echo_core::{Audio, AudioOptions, CancelToken, Error, Result, TranscribeOptions, Transcript};
+use echo_core::{
+    Audio, AudioOptions, CancelToken, Diarization, Diarizer, Error, Result, TranscribeOptions,
+    Transcript,
+};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use serde::de::DeserializeOwned;
 
 use crate::error::OrRaise;
 use crate::job::Job;
 use crate::source::Source;
+use crate::transcriber::store;
 
 /// The names of options of a transcription.
 #[pyfunction]
@@ -33,7 +38,7 @@ pub(crate) fn format(
     format: &str,
     cues_json: &str,
 ) -> PyResult<String> {
-    let cues = cues(cues_json).or_raise(py)?;
+    let cues: CueOptions = from_json("cues", cues_json).or_raise(py)?;
     let written = py.detach(|| {
         let format: OutputFormat = format.parse()?;
         let mut text = Vec::new();
@@ -54,7 +59,7 @@ pub(crate) fn save(
     format: Option<&str>,
     cues_json: &str,
 ) -> PyResult<()> {
-    let cues = cues(cues_json).or_raise(py)?;
+    let cues: CueOptions = from_json("cues", cues_json).or_raise(py)?;
     let saved = py.detach(|| {
         let format = format.map_or_else(|| OutputFormat::from_path(&path), str::parse)?;
         Transcript::from_json(transcript_json)?.save_as(&path, format.writer_with(cues))
@@ -62,9 +67,10 @@ pub(crate) fn save(
     saved.or_raise(py)
 }
 
-fn cues(json: &str) -> Result<CueOptions> {
+/// Options as JSON wrote them.
+fn from_json<T: DeserializeOwned>(option: &'static str, json: &str) -> Result<T> {
     serde_json::from_str(json).map_err(|error| Error::Option {
-        option: "cues",
+        option,
         value: error.to_string(),
         expected: "options of their types",
     })
@@ -113,6 +119,25 @@ pub(crate) fn load_audio(py: Python<'_>, source: &Source) -> PyResult<Job> {
             })?;
             (bytes, audio.warnings()).into_py_any(py)
         })
+    })
+}
+
+/// Tells speakers apart without a recogniser; event `done` with a transcript of turns as JSON.
+#[pyfunction]
+pub(crate) fn diarize(
+    py: Python<'_>,
+    source: &Source,
+    options_json: &str,
+    cache: Option<PathBuf>,
+    offline: Option<bool>,
+) -> PyResult<Job> {
+    let options: Diarization = from_json("diarize", options_json).or_raise(py)?;
+    let input = source.take()?;
+    let cancel = CancelToken::new();
+    let diarizer = Diarizer::at(store(cache, offline)).cancel_with(&cancel);
+    Job::start(py, cancel, move |events| {
+        let transcript = diarizer.turns(input.open()?, &options)?;
+        events.send("done", move |py| to_json(&transcript)?.into_py_any(py))
     })
 }
 

@@ -20,8 +20,8 @@ use pyo3::prelude::*;
 mod _echo {
     #[pymodule_export]
     use crate::functions::{
-        format, from_srt, from_vtt, load_audio, load_transcript, option_names, run_command, save,
-        text,
+        diarize, format, from_srt, from_vtt, load_audio, load_transcript, option_names,
+        run_command, save, text,
     };
     #[pymodule_export]
     use crate::job::Job;

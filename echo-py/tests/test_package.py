@@ -108,6 +108,35 @@ def test_a_whisperx_program_runs_with_its_import_changed(store: str, dialogue: P
         whisperx.align([{"text": "hello"}], model_a, metadata, audio, "cpu")
 
 
+def test_whisperx_speakers_are_those_who_share_most_time() -> None:
+    pandas = pytest.importorskip("pandas")
+    from echo.compat.whisperx import assign_word_speakers
+
+    table = pandas.DataFrame(
+        [
+            {"start": 0.0, "end": 1.0, "speaker": "SPEAKER_00"},
+            {"start": 1.0, "end": 5.0, "speaker": "SPEAKER_01"},
+        ]
+    )
+    words = [{"word": "one", "start": 0.2, "end": 0.6}, {"word": "two", "start": 9.0, "end": 9.5}]
+    segment = {"text": "one two", "start": 0.5, "end": 4.0, "words": words}
+    result = assign_word_speakers(table, {"segments": [segment]})
+    assert result["segments"][0]["speaker"] == "SPEAKER_01"
+    assert words[0]["speaker"] == "SPEAKER_00" and "speaker" not in words[1]
+    assign_word_speakers(table, {"segments": [segment]}, fill_nearest=True)
+    assert words[1]["speaker"] == "SPEAKER_01"
+
+
+def test_speakers_are_told_apart_without_a_recogniser(store: str, dialogue: Path) -> None:
+    names = {model.name for model in echo.models.list(cache=store)}
+    if not {"campplus", "segmentation-3.0"} <= names:
+        pytest.skip("the store of ECHO_TEST_STORE has no networks for speakers")
+    transcript = echo.diarize(dialogue, cache=store, offline=True, max_speakers=2)
+    assert len(transcript.speakers) == 2 and len(transcript.turns) > 3
+    with pytest.raises(TypeError, match="'speakers'"):
+        echo.diarize(dialogue, speakers=2)  # type: ignore[call-arg]
+
+
 def test_a_number_format_that_is_missing_gives_way_with_a_warning(store: str) -> None:
     from echo.compat.faster_whisper import WhisperModel
 

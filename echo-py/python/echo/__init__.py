@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ from ._types import (
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ._types import AudioSource
 
 __all__ = [
@@ -72,6 +75,7 @@ __all__ = [
     "Word",
     "__version__",
     "detect_language",
+    "diarize",
     "load_audio",
     "models",
     "progress_bar",
@@ -98,3 +102,20 @@ def detect_language(
     """
     with Transcriber(model, cache=cache, offline=offline) as transcriber:
         return transcriber.detect_language(source, sample_rate_hz=sample_rate_hz)
+
+
+def diarize(
+    source: AudioSource,
+    *,
+    sample_rate_hz: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    offline: bool | None = None,
+    **options: Unpack[Diarization],
+) -> Transcript:
+    """Who speaks when, without what they say: a transcript of turns and speakers."""
+    for name in options:
+        if name not in Diarization.__annotations__:
+            raise TypeError(f"unexpected keyword argument {name!r}")
+    given = as_source(source, sample_rate_hz)
+    job = _echo.diarize(given, json.dumps(options), cache, offline)
+    return Transcript.from_json(_jobs.finish(job))

@@ -11,6 +11,7 @@ __all__ = [
     "Source",
     "__version__",
     "catalog",
+    "diarize",
     "format",
     "from_srt",
     "from_vtt",
@@ -75,6 +76,12 @@ def load(
     offline: bool | None,
 ) -> Job: ...
 def load_audio(source: Source) -> Job: ...
+def diarize(
+    source: Source,
+    options_json: str,
+    cache: str | os.PathLike[str] | None,
+    offline: bool | None,
+) -> Job: ...
 def option_names() -> list[str]: ...
 def text(transcript_json: str) -> str: ...
 def format(

@@ -20,13 +20,21 @@ from ..._errors import OptionError
 from ..._transcriber import Transcriber
 from ..._transcript import Transcript
 from .. import _common
+from .diarize import DiarizationPipeline, assign_word_speakers
 
 if TYPE_CHECKING:
     import numpy
 
     from ..._types import AudioSource, Progress
 
-__all__ = ["align", "load_align_model", "load_audio", "load_model"]
+__all__ = [
+    "DiarizationPipeline",
+    "align",
+    "assign_word_speakers",
+    "load_align_model",
+    "load_audio",
+    "load_model",
+]
 
 _RENAMED = {"log_prob_threshold": "logprob_threshold"}
 
