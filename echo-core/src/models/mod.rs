@@ -48,5 +48,5 @@ pub use store::{ModelStore, StoredModel};
 pub(crate) use checkpoint::{Checkpoint, open};
 pub(crate) use folder::read_text;
 pub(crate) use tensors::{Tensors, open_tensors};
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use vocabulary::Vocabulary;
