@@ -6,6 +6,7 @@ use crate::models::{Download, ModelStore};
 use crate::options::{Diarization, VadModel, VadOptions};
 use crate::pipeline::Networks;
 use crate::progress::{CancelToken, Progress};
+use crate::threads::{Threads, check_threads};
 use crate::timeline::Region;
 use crate::transcript::Transcript;
 
@@ -44,7 +45,17 @@ impl Diarizer {
 
     /// With the networks of another store.
     pub fn at(store: ModelStore) -> Self {
-        Self { networks: Networks::new(store), cancel: CancelToken::new() }
+        Self { networks: Networks::new(store, Threads::default()), cancel: CancelToken::new() }
+    }
+
+    /// Threads to compute on. Default: one for each processor.
+    ///
+    /// # Errors
+    /// [`Error::Option`](crate::Error::Option) if it is not 1 to 1024.
+    pub fn threads(mut self, threads: usize) -> Result<Self> {
+        check_threads(Some(threads))?;
+        self.networks = self.networks.on(Threads::new(Some(threads))?);
+        Ok(self)
     }
 
     /// Stops whatever it does when this token is cancelled.

@@ -168,6 +168,7 @@ mod pipeline;
 mod progress;
 mod request;
 mod segmentation;
+mod threads;
 mod timeline;
 mod transcriber;
 mod transcript;

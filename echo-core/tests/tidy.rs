@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Modules by layer, lowest first; a module uses only what lies below it.
 const LAYERS: &[&[&str]] = &[
     &["error", "options", "transcript", "timeline", "progress", "language", "device", "words"],
-    &["audio", "models", "kernels"],
+    &["audio", "models", "kernels", "threads"],
     &["features", "nn", "stages"],
     &["vad", "whisper", "align", "diarize", "segmentation", "formats"],
     &["pipeline"],

@@ -130,6 +130,10 @@ pub(super) struct DiarizeArguments {
     #[arg(long, short, value_name = "DIR|-")]
     pub(super) output: Option<PathBuf>,
 
+    /// Threads to compute on; default: one for each processor.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+
     /// Open no socket; use what is on disk.
     #[arg(long)]
     pub(super) offline: bool,
@@ -173,6 +177,10 @@ pub(super) struct SpeechArguments {
     /// Shorter pauses do not split a region, in milliseconds.
     #[arg(long, value_name = "MS")]
     min_silence_ms: Option<u32>,
+
+    /// Threads to compute on; default: one for each processor.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
 
     /// Open no socket; use what is on disk.
     #[arg(long)]

@@ -10,18 +10,22 @@ use crate::error::{Error, Result};
 use crate::formats::Rttm;
 use crate::models::ModelStore;
 use crate::options::Diarization;
+use crate::progress::CancelToken;
 
 pub(super) fn diarize(arguments: &DiarizeArguments) -> u8 {
     let cancel = interrupt::token();
-    let store = ModelStore::default().offline(arguments.offline).cancel_with(&cancel);
-    let diarizer = Diarizer::at(store).cancel_with(&cancel);
-    let mut bars = DownloadBars::new(arguments.quiet);
     let options = arguments.diarization();
-    let prepared = options.validate().and_then(|()| diarizer.load(|download| bars.show(download)));
-    bars.finish();
-    if let Err(error) = prepared {
-        return failed("", &error);
-    }
+    let prepared = options.validate().and_then(|()| {
+        let diarizer = diarizer(arguments.offline, arguments.threads, &cancel)?;
+        let mut bars = DownloadBars::new(arguments.quiet);
+        let loaded = diarizer.load(|download| bars.show(download));
+        bars.finish();
+        loaded.map(|()| diarizer)
+    });
+    let diarizer = match prepared {
+        Ok(diarizer) => diarizer,
+        Err(error) => return failed("", &error),
+    };
     let mut code = DONE;
     for file in &arguments.files {
         if let Err(error) = diarize_file(&diarizer, file, &options, arguments) {
@@ -64,9 +68,9 @@ fn diarize_file(
 
 pub(super) fn speech(arguments: &SpeechArguments) -> u8 {
     let cancel = interrupt::token();
-    let store = ModelStore::default().offline(arguments.offline).cancel_with(&cancel);
-    let diarizer = Diarizer::at(store).cancel_with(&cancel);
-    match diarizer.speech(arguments.file.as_path(), &arguments.options()) {
+    let regions = diarizer(arguments.offline, arguments.threads, &cancel)
+        .and_then(|diarizer| diarizer.speech(arguments.file.as_path(), &arguments.options()));
+    match regions {
         Ok(regions) => {
             for region in regions {
                 println!("{:.3}\t{:.3}", region.start, region.end);
@@ -74,6 +78,16 @@ pub(super) fn speech(arguments: &SpeechArguments) -> u8 {
             DONE
         }
         Err(error) => failed(&arguments.file.display().to_string(), &error),
+    }
+}
+
+/// The networks of the user's store, on so many threads.
+fn diarizer(offline: bool, threads: Option<usize>, cancel: &CancelToken) -> Result<Diarizer> {
+    let store = ModelStore::default().offline(offline).cancel_with(cancel);
+    let diarizer = Diarizer::at(store).cancel_with(cancel);
+    match threads {
+        Some(threads) => diarizer.threads(threads),
+        None => Ok(diarizer),
     }
 }
 

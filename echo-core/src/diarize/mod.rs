@@ -39,6 +39,7 @@ use crate::segmentation::windows::Windows;
 use crate::segmentation::{
     CLASSES, LOCAL_SPEAKERS, SAMPLE_RATE_HZ, WINDOW_FRAMES, WINDOW_SAMPLES, powerset,
 };
+use crate::threads::Threads;
 use crate::timeline::{Region, Turn};
 use crate::transcript::SpeakerId;
 
@@ -69,6 +70,7 @@ pub(crate) struct Diarizer {
     segmentation: Arc<PyanNet>,
     embedder: Box<dyn Embedder>,
     fbank: Fbank,
+    threads: Threads,
 }
 
 impl std::fmt::Debug for Diarizer {
@@ -100,9 +102,13 @@ impl Diarizer {
     ///
     /// # Errors
     /// [`Error::Model`](crate::Error::Model) if the weights are not those of CAM++.
-    pub(crate) fn new(segmentation: Arc<PyanNet>, voices: &dyn Weights) -> Result<Self> {
+    pub(crate) fn new(
+        segmentation: Arc<PyanNet>,
+        voices: &dyn Weights,
+        threads: &Threads,
+    ) -> Result<Self> {
         let embedder = Box::new(CampPlus::load(voices)?);
-        Ok(Self { segmentation, embedder, fbank: Fbank::new() })
+        Ok(Self { segmentation, embedder, fbank: Fbank::new(), threads: threads.clone() })
     }
 
     /// Tells the speakers of 16 kHz mono `samples` apart. `progress` hears from 0 to 1 and stops the
@@ -118,7 +124,7 @@ impl Diarizer {
     ) -> Result<Diarized> {
         let windows = Windows::over(samples.len(), STEP_SAMPLES);
         let bits: Vec<WindowBits> =
-            windows.run(&self.segmentation, samples, window_bits, &mut |done| {
+            windows.run(&self.segmentation, samples, &self.threads, window_bits, &mut |done| {
                 progress(done * SEGMENTATION_SHARE)
             })?;
         if bits.iter().flatten().all(|&bits| bits == 0) {
@@ -159,18 +165,16 @@ impl Diarizer {
         progress: &mut dyn FnMut(f64) -> Result<()>,
     ) -> Result<Voices> {
         let mut all = Voices::default();
-        let batch = GROUP_WINDOWS * rayon::current_num_threads();
+        let batch = GROUP_WINDOWS * self.threads.count();
         for first in (0..bits.len()).step_by(batch) {
             let end = bits.len().min(first + batch);
             // Short recordings are shared by all threads, too.
-            let group = (end - first).div_ceil(rayon::current_num_threads()).min(GROUP_WINDOWS);
+            let group = (end - first).div_ceil(self.threads.count()).min(GROUP_WINDOWS);
             let groups: Vec<usize> = (first..end).step_by(group).collect();
-            let found = groups
-                .into_par_iter()
-                .map(|start| {
-                    self.group_voices(samples, windows, bits, start..end.min(start + group))
-                })
-                .collect::<Result<Vec<Voices>>>()?;
+            let voices =
+                |start| self.group_voices(samples, windows, bits, start..end.min(start + group));
+            let found: Vec<Voices> =
+                self.threads.run(|| groups.into_par_iter().map(voices).collect::<Result<_>>())?;
             for voices in found {
                 all.of.extend(voices.of);
                 all.voices.extend(voices.voices);

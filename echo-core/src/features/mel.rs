@@ -24,6 +24,8 @@ use rayon::prelude::*;
 use realfft::num_complex::Complex;
 use realfft::{RealFftPlanner, RealToComplex};
 
+use crate::threads::Threads;
+
 const SAMPLE_RATE_HZ: f64 = 16_000.0;
 const N_FFT: usize = 400;
 const BINS: usize = N_FFT / 2 + 1;
@@ -50,6 +52,7 @@ pub(crate) struct LogMel {
     hann: Vec<f32>,
     filters: Vec<Filter>,
     fft: Arc<dyn RealToComplex<f32>>,
+    threads: Threads,
 }
 
 /// One mel band: a triangle over neighbouring bins.
@@ -72,7 +75,13 @@ impl LogMel {
         let phase = |i: usize| 2.0 * std::f64::consts::PI * i as f64 / N_FFT as f64;
         let hann = (0..N_FFT).map(|i| (0.5 - 0.5 * phase(i).cos()) as f32).collect();
         let fft = RealFftPlanner::new().plan_fft_forward(N_FFT);
-        Self { hann, filters: slaney_filters(n_mels), fft }
+        Self { hann, filters: slaney_filters(n_mels), fft, threads: Threads::default() }
+    }
+
+    /// The same, computing on these threads.
+    pub(crate) fn on(mut self, threads: &Threads) -> Self {
+        self.threads = threads.clone();
+        self
     }
 
     /// The greatest log10 band power of `samples` followed by silence: what
@@ -89,7 +98,7 @@ impl LogMel {
                 })
             },
         );
-        loudest.reduce(|| MIN_POWER, f32::max).log10()
+        self.threads.run(|| loudest.reduce(|| MIN_POWER, f32::max)).log10()
     }
 
     /// The window whose first frame is the file's frame `start_frame`.
@@ -116,12 +125,13 @@ impl LogMel {
         });
         let floor = maximum - 8.0;
         let mut values = vec![0.0; n_mels * WINDOW_FRAMES];
-        values.par_chunks_mut(WINDOW_FRAMES).enumerate().for_each(|(band, row)| {
+        let fill = |(band, row): (usize, &mut [f32])| {
             let column = powers.iter().skip(band).step_by(n_mels);
             for (value, power) in row.iter_mut().zip(column) {
                 *value = (power.max(MIN_POWER).log10().max(floor) + 4.0) / 4.0;
             }
-        });
+        };
+        self.threads.run(|| values.par_chunks_mut(WINDOW_FRAMES).enumerate().for_each(fill));
         Mel { n_mels, values }
     }
 
@@ -130,15 +140,13 @@ impl LogMel {
         let n_mels = self.filters.len();
         let mut powers = vec![0.0; frames.len() * n_mels];
         let tasks = powers.par_chunks_mut(TASK_FRAMES * n_mels).enumerate();
-        tasks.for_each_init(
-            || self.scratch(),
-            |scratch, (task, rows)| {
-                let first = frames.start + task * TASK_FRAMES;
-                for (frame, bands) in (first..).zip(rows.chunks_mut(n_mels)) {
-                    self.frame_powers(samples, frame, scratch, bands);
-                }
-            },
-        );
+        let fill = |scratch: &mut Scratch, (task, rows): (usize, &mut [f32])| {
+            let first = frames.start + task * TASK_FRAMES;
+            for (frame, bands) in (first..).zip(rows.chunks_mut(n_mels)) {
+                self.frame_powers(samples, frame, scratch, bands);
+            }
+        };
+        self.threads.run(|| tasks.for_each_init(|| self.scratch(), fill));
         powers
     }
 

@@ -55,9 +55,13 @@ impl Networks {
         match options.model {
             VadModel::Pyannote => {
                 let network = self.segmentation(&mut |_: &Download| {})?;
-                vad::speech_regions(&Pyannote::new(network), samples, options, progress)
+                let network = Pyannote::new(network, &self.threads);
+                vad::speech_regions(&network, samples, options, progress)
             }
-            VadModel::Silero => vad::speech_regions(&Silero::new()?, samples, options, progress),
+            VadModel::Silero => {
+                let network = Silero::new()?.on(&self.threads);
+                vad::speech_regions(&network, samples, options, progress)
+            }
             VadModel::None => Ok(vec![Region::new(0.0, audio.duration())]),
         }
     }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::select::{Choice, select};
 use crate::language::Language;
 use crate::models::{self, ModelStore};
+use crate::threads::{Threads, check_threads};
 use crate::vad::silero::Silero;
 use crate::whisper::Recognizer;
 
@@ -33,12 +34,13 @@ impl Default for EngineOptions {
 impl EngineOptions {
     /// Checks every value.
     pub(crate) fn validate(&self) -> Result<()> {
-        let wrong = |option, value: usize, expected| {
-            Err(Error::Option { option, value: value.to_string(), expected })
-        };
-        match (self.threads, self.batch_size) {
-            (Some(threads @ (0 | 1025..)), _) => wrong("threads", threads, "1 to 1024"),
-            (_, batch_size @ (0 | 257..)) => wrong("batch_size", batch_size, "1 to 256"),
+        check_threads(self.threads)?;
+        match self.batch_size {
+            batch_size @ (0 | 257..) => Err(Error::Option {
+                option: "batch_size",
+                value: batch_size.to_string(),
+                expected: "1 to 256",
+            }),
             _ => Ok(()),
         }
     }
@@ -71,11 +73,12 @@ impl Engine {
     ) -> Result<Self> {
         let choice = select(options.device, options.compute_type)?;
         let checkpoint = models::open(path)?;
-        let recognizer = Recognizer::load(&checkpoint, choice, options.threads)?;
+        let stages = Threads::new(options.threads)?;
+        let recognizer = Recognizer::load(&checkpoint, choice, options.threads, &stages)?;
         Ok(Self {
             recognizer,
-            vad: Silero::new()?,
-            networks: Networks::new(store.clone()),
+            vad: Silero::new()?.on(&stages),
+            networks: Networks::new(store.clone(), stages),
             model: model.to_owned(),
             choice,
             batch_size: options.batch_size,

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::models::weights::Weights;
 use crate::models::{Download, ModelStore, open_tensors};
 use crate::segmentation::pyannet::PyanNet;
+use crate::threads::Threads;
 
 /// Catalogue names.
 const SEGMENTATION: &str = "segmentation-3.0";
@@ -17,14 +18,20 @@ const EMBEDDING: &str = "campplus";
 #[derive(Debug)]
 pub(crate) struct Networks {
     store: ModelStore,
+    pub(super) threads: Threads,
     segmentation: Mutex<Option<Arc<PyanNet>>>,
     diarizer: Mutex<Option<Arc<Diarizer>>>,
 }
 
 impl Networks {
-    /// Nothing loaded yet; what is missing will come from `store`.
-    pub(crate) fn new(store: ModelStore) -> Self {
-        Self { store, segmentation: Mutex::default(), diarizer: Mutex::default() }
+    /// Nothing loaded yet; what is missing will come from `store`, and compute on `threads`.
+    pub(crate) fn new(store: ModelStore, threads: Threads) -> Self {
+        Self { store, threads, segmentation: Mutex::default(), diarizer: Mutex::default() }
+    }
+
+    /// The same on other threads; what was loaded is loaded again.
+    pub(crate) fn on(self, threads: Threads) -> Self {
+        Self::new(self.store, threads)
     }
 
     /// The network that tells local speakers apart; loaded once, whoever asks first.
@@ -43,7 +50,8 @@ impl Networks {
         load_once(&self.diarizer, || {
             let segmentation = self.segmentation(on_download)?;
             let stored = self.store.pull(EMBEDDING, &mut *on_download)?;
-            Ok(Arc::new(Diarizer::new(segmentation, tensors(EMBEDDING, &stored.path)?.as_ref())?))
+            let voices = tensors(EMBEDDING, &stored.path)?;
+            Ok(Arc::new(Diarizer::new(segmentation, voices.as_ref(), &self.threads)?))
         })
     }
 }

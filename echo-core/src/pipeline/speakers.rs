@@ -24,7 +24,8 @@ impl Engine {
             VadModel::Silero => vad::speech_regions(&self.vad, samples, options, progress),
             VadModel::Pyannote => {
                 let network = self.networks.segmentation(&mut |_| {})?;
-                vad::speech_regions(&Pyannote::new(network), samples, options, progress)
+                let network = Pyannote::new(network, &self.networks.threads);
+                vad::speech_regions(&network, samples, options, progress)
             }
             VadModel::None if samples.is_empty() => Ok(Vec::new()),
             VadModel::None => Ok(vec![Region::new(0.0, samples.len() as f64 / SAMPLE_RATE_HZ)]),

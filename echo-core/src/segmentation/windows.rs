@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::pyannet::{GROUP_WINDOWS, Group, PyanNet};
 use super::{FRAME_STEP_SAMPLES, WINDOW_FRAMES, WINDOW_SAMPLES};
 use crate::error::Result;
+use crate::threads::Threads;
 
 /// Windows at regular distances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Windows {
         }
     }
 
-    /// Runs the network over all windows, several at once; `keep` makes of each window's log
+    /// Runs the network over all windows, several at once on `threads`; `keep` makes of each window's log
     /// probabilities `(589, 7)` what is kept of it. `progress` hears from 0 to 1.
     ///
     /// # Errors
@@ -55,25 +56,24 @@ impl Windows {
         &self,
         network: &PyanNet,
         samples: &[f32],
+        threads: &Threads,
         keep: impl Fn(&[f32]) -> T + Sync,
         progress: &mut dyn FnMut(f64) -> Result<()>,
     ) -> Result<Vec<T>> {
-        let threads = rayon::current_num_threads();
-        let group = self.count.div_ceil(threads).clamp(1, GROUP_WINDOWS);
+        let count = threads.count();
+        let group = self.count.div_ceil(count).clamp(1, GROUP_WINDOWS);
         let mut kept = Vec::with_capacity(self.count);
         while kept.len() < self.count {
             let first = kept.len();
-            let end = self.count.min(first + group * threads);
+            let end = self.count.min(first + group * count);
             let groups: Vec<usize> = (first..end).step_by(group).collect();
-            let found: Vec<Vec<T>> = groups
-                .into_par_iter()
-                .map(|window| {
-                    let count = group.min(end - window);
-                    let start = window * self.step;
-                    let found = network.run(samples, Group { start, step: self.step, count });
-                    found.chunks_exact(WINDOW_FRAMES * super::CLASSES).map(&keep).collect()
-                })
-                .collect();
+            let run = |window: usize| -> Vec<T> {
+                let count = group.min(end - window);
+                let start = window * self.step;
+                let found = network.run(samples, Group { start, step: self.step, count });
+                found.chunks_exact(WINDOW_FRAMES * super::CLASSES).map(&keep).collect()
+            };
+            let found: Vec<Vec<T>> = threads.run(|| groups.into_par_iter().map(run).collect());
             kept.extend(found.into_iter().flatten());
             progress(kept.len() as f64 / self.count as f64)?;
         }

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::segmentation::pyannet::PyanNet;
 use crate::segmentation::windows::Windows;
 use crate::segmentation::{CLASSES, FRAME_STEP_SAMPLES, WINDOW_FRAMES, powerset};
+use crate::threads::Threads;
 
 /// From one window to the next: 5 s, which loses nothing measurable against 1 s.
 const STEP_SAMPLES: usize = 80_000;
@@ -21,11 +22,13 @@ const STEP_SAMPLES: usize = 80_000;
 #[derive(Debug)]
 pub(crate) struct Pyannote {
     network: Arc<PyanNet>,
+    threads: Threads,
 }
 
 impl Pyannote {
-    pub(crate) fn new(network: Arc<PyanNet>) -> Self {
-        Self { network }
+    /// The network, computing on these threads.
+    pub(crate) fn new(network: Arc<PyanNet>, threads: &Threads) -> Self {
+        Self { network, threads: threads.clone() }
     }
 }
 
@@ -39,7 +42,7 @@ impl Vad for Pyannote {
         let speech = |log_probabilities: &[f32]| -> Vec<f32> {
             log_probabilities.chunks_exact(CLASSES).map(powerset::speech).collect()
         };
-        let found = windows.run(&self.network, samples, speech, progress)?;
+        let found = windows.run(&self.network, samples, &self.threads, speech, progress)?;
         let weight =
             |frame: usize| 0.54 - 0.46 * (TAU * frame as f32 / (WINDOW_FRAMES - 1) as f32).cos();
         let mut sums = vec![(0.0f32, 0.0f32); windows.frames()];
@@ -69,7 +72,8 @@ mod tests {
     #[test]
     fn speech_of_the_sample_is_found_and_silence_is_not() {
         let (Some(sample), Some(weights)) = (sample(), weights("segmentation-3.0")) else { return };
-        let vad = Pyannote::new(Arc::new(PyanNet::load(weights.as_ref()).unwrap()));
+        let vad =
+            Pyannote::new(Arc::new(PyanNet::load(weights.as_ref()).unwrap()), &Threads::default());
         let options = VadOptions { pad_ms: 0, ..VadOptions::default() };
         let regions = speech_regions(&vad, &sample, &options, &mut |_| Ok(())).unwrap();
         // The reference annotation begins at 6.69 s and speaks to the end but for 0.5 s.

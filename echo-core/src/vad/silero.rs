@@ -30,6 +30,7 @@ use safetensors::SafeTensors;
 use super::{Probabilities, Vad};
 use crate::error::{Error, Result};
 use crate::kernels::matrix::{Rows, multiply_transposed};
+use crate::threads::Threads;
 
 const WEIGHTS: &[u8] = include_bytes!("../../data/silero_vad_16k.safetensors");
 
@@ -65,6 +66,7 @@ pub(crate) struct Silero {
     /// (512 / LANES, 128, LANES): for each group of gates, for each hidden value, its weights.
     recurrent: Vec<[f32; LANES]>,
     output: (Vec<f32>, f32),
+    threads: Threads,
 }
 
 impl fmt::Debug for Silero {
@@ -126,7 +128,14 @@ impl Silero {
             input: (get("lstm_cell.weight_ih", &[GATES, HIDDEN])?, bias),
             recurrent: recurrent.collect(),
             output: (get("final_conv.weight", &[1, HIDDEN, 1])?, bias_out.iter().sum()),
+            threads: Threads::default(),
         })
+    }
+
+    /// The same, computing on these threads.
+    pub(crate) fn on(mut self, threads: &Threads) -> Self {
+        self.threads = threads.clone();
+        self
     }
 
     /// What the LSTM gets of some frames: `(frames, 512)`.
@@ -233,10 +242,9 @@ impl Vad for Silero {
             let start = values.len();
             let end = frames.min(start + BLOCKS_PER_REPORT * BLOCK_FRAMES);
             let blocks: Vec<usize> = (start..end).step_by(BLOCK_FRAMES).collect();
-            let gates = blocks
-                .into_par_iter()
-                .map(|block| self.gates(samples, block..end.min(block + BLOCK_FRAMES)))
-                .collect::<Result<Vec<_>>>()?;
+            let gates = |block| self.gates(samples, block..end.min(block + BLOCK_FRAMES));
+            let gates: Vec<_> =
+                self.threads.run(|| blocks.into_par_iter().map(gates).collect::<Result<_>>())?;
             let rows = gates.iter().flat_map(|block| block.chunks_exact(GATES));
             values.extend(rows.map(|row| self.step(&mut state, row)));
             progress(values.len() as f64 / frames as f64)?;

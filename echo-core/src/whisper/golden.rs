@@ -15,6 +15,7 @@ use crate::features::mel::HOP_SAMPLES;
 use crate::kernels::select::Choice;
 use crate::options::{DecodeOptions, TranscribeOptions};
 use crate::progress::CancelToken;
+use crate::threads::Threads;
 use crate::timeline::Region;
 use crate::transcript::Segment;
 use crate::{ComputeType, Device, Language, Task, models};
@@ -106,7 +107,7 @@ fn base() -> Option<(Recognizer, PathBuf)> {
     let (models, audio) = (folder("ECHO_TEST_STORE")?, folder("ECHO_TEST_AUDIO")?);
     let checkpoint = models::open(&models.join("base")).unwrap();
     let choice = Choice { device: Device::Cpu, compute: ComputeType::F32 };
-    Some((Recognizer::load(&checkpoint, choice, None).unwrap(), audio))
+    Some((Recognizer::load(&checkpoint, choice, None, &Threads::default()).unwrap(), audio))
 }
 
 fn golden() -> Golden {

@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::features::mel::LogMel;
 use crate::kernels::select::Choice;
 use crate::models::Checkpoint;
+use crate::threads::Threads;
 
 /// A loaded Whisper: network, vocabulary and features.
 pub(crate) struct Recognizer {
@@ -32,16 +33,18 @@ pub(crate) struct Recognizer {
 }
 
 impl Recognizer {
-    /// Packs a checkpoint for a device, with so many threads if that is the CPU.
+    /// Packs a checkpoint for a device, with so many threads if that is the CPU; `stages` compute
+    /// features.
     pub(crate) fn load(
         checkpoint: &Checkpoint,
         choice: Choice,
         threads: Option<usize>,
+        stages: &Threads,
     ) -> Result<Self> {
         let config = checkpoint.config.clone();
         let texts = checkpoint.vocabulary()?.iter();
         let tokenizer = tokenizer::Tokenizer::new(&checkpoint.name, texts, &config)?;
-        let log_mel = LogMel::new(config.n_mels);
+        let log_mel = LogMel::new(config.n_mels).on(stages);
         let network = model::load(config, &*checkpoint.weights, choice, threads)?;
         Ok(Self { network, tokenizer, log_mel })
     }

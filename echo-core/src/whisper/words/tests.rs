@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::*;
 use crate::kernels::select::Choice;
 use crate::models;
+use crate::threads::Threads;
 use crate::transcript::Decoding;
 use crate::whisper::tokenizer::small;
 use crate::{ComputeType, Device};
@@ -104,7 +105,7 @@ fn base() -> Option<(Recognizer, std::path::PathBuf)> {
     };
     let checkpoint = models::open(&Path::new(&store).join("base")).ok()?;
     let choice = Choice { device: Device::Cpu, compute: ComputeType::F32 };
-    Some((Recognizer::load(&checkpoint, choice, None).unwrap(), audio.into()))
+    Some((Recognizer::load(&checkpoint, choice, None, &Threads::default()).unwrap(), audio.into()))
 }
 
 #[test]
