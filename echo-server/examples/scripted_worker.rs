@@ -1,0 +1,66 @@
+//! A worker that only pretends: tests of the server put it in the place of the real one.
+//!
+//! It speaks the protocol of `echo_server::worker`. A job takes `ECHO_TEST_JOB_MS`; a prompt of `hang`
+//! gets nowhere, one of `abort` kills the process, one of `fail` fails for good.
+
+#![allow(missing_docs, clippy::exit, reason = "a program for tests")]
+
+use std::io::{BufRead, Write};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+fn main() {
+    let (sender, orders) = channel::<Value>();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let Ok(order) = serde_json::from_str(&line) else { break };
+            let _ = sender.send(order);
+        }
+        std::process::exit(0);
+    });
+    let Ok(hello) = orders.recv() else { return };
+    let heartbeat = Duration::from_millis(hello["hello"]["heartbeat_ms"].as_u64().unwrap_or(1000));
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(heartbeat);
+            tell(&json!("heartbeat"));
+        }
+    });
+    tell(&json!({"ready": {"device": "none", "is_multilingual": true}}));
+    let job_ms = std::env::var("ECHO_TEST_JOB_MS").ok().and_then(|text| text.parse().ok());
+    let job_time = Duration::from_millis(job_ms.unwrap_or(50));
+    while let Ok(order) = orders.recv() {
+        let Some(run) = order.get("run") else { continue };
+        let segments = json!([{"start": 0.0, "end": 1.0, "text": "pretended"}]);
+        let report = json!({"progress": 0.5, "stage": "transcribing", "segments": segments});
+        tell(&json!({"progress": report}));
+        let time = match run["options"]["initial_prompt"].as_str() {
+            Some("hang") => Duration::from_secs(3600),
+            Some("abort") => std::process::abort(),
+            Some("fail") => {
+                let error =
+                    json!({"code": "decode_failed", "message": "as told", "retryable": false});
+                tell(&json!({"failed": {"error": error}}));
+                continue;
+            }
+            _ => job_time,
+        };
+        match orders.recv_timeout(time) {
+            Ok(_) => tell(&json!("cancelled")),
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                let result =
+                    json!({"version": 1, "language": "en", "duration": 2.0, "segments": segments});
+                tell(&json!({"completed": {"result": result, "busy_seconds": 0.1}}));
+            }
+        }
+    }
+}
+
+fn tell(event: &Value) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{event}");
+    let _ = stdout.flush();
+}

@@ -1,0 +1,177 @@
+//! All that a running server has, shared by handlers and background tasks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::cache::ResultCache;
+use crate::config::{Config, Database};
+use crate::db::Db;
+use crate::hub::Hub;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::secrets::{Secret, sha256_hex, token};
+use crate::storage::Files;
+use crate::store::SqliteStore;
+use crate::worker::Pool;
+
+/// Changes whenever the same options may give another transcript of the same sound.
+const PIPELINE_VERSION: &str = concat!("echo-", env!("CARGO_PKG_VERSION"));
+
+/// How far the server is on its way down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drain {
+    /// It is not.
+    Running,
+    /// It is not ready any more, but still answers everything.
+    Announced,
+    /// It takes no new work, and starts none.
+    Refusing,
+    /// It gives running jobs back.
+    Releasing,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct App {
+    /// What it was told.
+    pub config: Config,
+    /// Its jobs.
+    pub db: Db,
+    /// Its sound and results.
+    pub files: Files,
+    /// News within it.
+    pub hub: Hub,
+    /// Its workers.
+    pub pool: Pool,
+    /// Its counters.
+    pub metrics: Metrics,
+    /// How often tenants may ask.
+    pub limits: Limits,
+    /// Its results, kept at hand.
+    pub cache: ResultCache,
+    /// Bodies that may be read at once.
+    pub uploads: Arc<Semaphore>,
+    /// Signs inbound webhooks.
+    pub worker_secret: Secret,
+    /// Signs outbound webhooks.
+    pub webhook_secret: Secret,
+    /// Seals secrets in the database.
+    pub master_key: Secret,
+    /// The worker's program, if it is another one; only tests of debug builds have one.
+    pub worker_program: Option<PathBuf>,
+    drain: watch::Sender<Drain>,
+}
+
+impl App {
+    /// Opens database and storage.
+    ///
+    /// # Errors
+    /// A sentence about what could not be opened.
+    pub fn open(config: Config) -> Result<Arc<Self>, String> {
+        let cannot = |what: &str, path: &Path, error: &dyn std::fmt::Display| {
+            format!("{what} {} cannot be opened: {error}", path.display())
+        };
+        let files = Files::open(&config.upload_dir)
+            .map_err(|error| cannot("the folder", &config.upload_dir, &error))?;
+        let path = match &config.database {
+            Database::File(path) => Some(path.as_path()),
+            Database::Memory => None,
+        };
+        let store = SqliteStore::open(path, config.is_migrated).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let reason = cause.unwrap_or_else(|| error.to_string());
+            cannot("the database", path.unwrap_or(Path::new("in memory")), &reason)
+        })?;
+        let secret = |given: &Option<Secret>, name: &str| match given {
+            Some(secret) => Ok(secret.clone()),
+            None => kept_secret(&config.upload_dir.join(name)),
+        };
+        Ok(Arc::new(Self {
+            worker_secret: secret(&config.worker_secret, ".worker-secret")?,
+            webhook_secret: secret(&config.webhook_secret, ".webhook-secret")?,
+            master_key: secret(&config.master_key, ".master-key")?,
+            db: Db::new(Arc::new(store)),
+            files,
+            hub: Hub::default(),
+            pool: Pool::new(config.worker_slots),
+            metrics: Metrics::default(),
+            limits: Limits::default(),
+            cache: ResultCache::new(&config.redis_url, config.cache_ttl),
+            uploads: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
+            worker_program: test_worker(),
+            drain: watch::Sender::new(Drain::Running),
+            config,
+        }))
+    }
+
+    /// Where the result of this sound with these options lies.
+    pub fn cache_key(
+        &self,
+        tenant: &str,
+        blob_hash: &str,
+        options: &crate::job::JobOptions,
+    ) -> String {
+        let scope = if self.config.is_cache_global { "" } else { tenant };
+        let parts = [scope, blob_hash, &options.canonical(), PIPELINE_VERSION];
+        sha256_hex(parts.join("\n"))
+    }
+
+    /// How far the server is on its way down.
+    pub fn drain_phase(&self) -> Drain {
+        *self.drain.borrow()
+    }
+
+    /// Whether new jobs may be started.
+    pub fn is_running(&self) -> bool {
+        self.drain_phase() < Drain::Refusing
+    }
+
+    /// Goes a step on the way down.
+    pub fn drain(&self, phase: Drain) {
+        self.drain.send_if_modified(|now| {
+            let is_later = phase > *now;
+            *now = phase.max(*now);
+            is_later
+        });
+    }
+
+    /// Waits so long, or until the server takes no new work.
+    pub async fn pause(&self, time: Duration) {
+        let mut drain = self.drain.subscribe();
+        let refusing = drain.wait_for(|phase| *phase >= Drain::Refusing);
+        let _ = tokio::time::timeout(time, refusing).await;
+    }
+
+    /// Waits until the server has come so far on its way down.
+    pub async fn drained(&self, phase: Drain) {
+        let mut drain = self.drain.subscribe();
+        // The sender lives in `self`, so the wait ends only with the phase.
+        let _ = drain.wait_for(|now| *now >= phase).await;
+    }
+}
+
+/// A secret in a file that only its owner can read, made at first need.
+fn kept_secret(path: &Path) -> Result<Secret, String> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Ok(text) = std::fs::read_to_string(path)
+        && !text.trim().is_empty()
+    {
+        return Ok(Secret::new(text.trim()));
+    }
+    let secret = token();
+    let mut options = std::fs::OpenOptions::new();
+    let written = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    written
+        .and_then(|mut file| file.write_all(secret.as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    Ok(Secret::new(secret))
+}
+
+/// Tests put another program in the place of the worker; a release build does not look.
+fn test_worker() -> Option<PathBuf> {
+    if cfg!(debug_assertions) { std::env::var_os("ECHO_TEST_WORKER").map(Into::into) } else { None }
+}

@@ -1,0 +1,104 @@
+//! Values of variables: sizes, durations, booleans, addresses of databases.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A number of bytes: `500MB`, `64KiB`, `1024`. `KB`, `MB`, `GB` are powers of 1024, as in nginx.
+pub(super) fn size_bytes(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let factor = match text[digits..].trim() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+/// Seconds, or with a unit: `90`, `15m`, `7d`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(text).ok(),
+    }
+}
+
+/// `true` or `false`, and the other ways to say it.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// `60/m`, `10/s`, or a plain number a minute; 0 is no limit.
+pub(super) fn per_minute(text: &str) -> Option<u32> {
+    let (count, unit) = text.trim().split_once('/').unwrap_or((text.trim(), "m"));
+    let count: u32 = count.trim().parse().ok()?;
+    match unit.trim() {
+        "s" => count.checked_mul(60),
+        "m" => Some(count),
+        _ => None,
+    }
+}
+
+/// Where jobs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A file of SQLite.
+    File(PathBuf),
+    /// In memory, gone with the process.
+    Memory,
+}
+
+/// A database URL as SQLAlchemy reads it: three slashes are a relative path, four an absolute one.
+pub(super) fn database(text: &str) -> Option<Database> {
+    let rest = text.trim().strip_prefix("sqlite:")?;
+    let path = match rest.strip_prefix("//") {
+        Some("") | Some("/:memory:") => return Some(Database::Memory),
+        Some(path) => path.strip_prefix('/')?,
+        None => return None,
+    };
+    let path = path.split('?').next().unwrap_or(path);
+    (!path.is_empty()).then(|| Database::File(PathBuf::from(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(size_bytes("500MB"), Some(500 << 20));
+        assert_eq!(size_bytes("1 GiB"), Some(1 << 30));
+        assert_eq!(size_bytes("77"), Some(77));
+        assert_eq!(size_bytes("1.5GB"), None);
+        assert_eq!(size_bytes("-1"), None);
+        assert_eq!(size_bytes("99999999999TB"), None);
+    }
+
+    #[test]
+    fn three_slashes_are_relative_and_four_absolute() {
+        let file = |path: &str| Some(Database::File(PathBuf::from(path)));
+        assert_eq!(database("sqlite:///./transcriptions.db"), file("./transcriptions.db"));
+        assert_eq!(database("sqlite:////data/jobs.db"), file("/data/jobs.db"));
+        assert_eq!(database("sqlite://"), Some(Database::Memory));
+        assert_eq!(database("mysql://x"), None);
+    }
+
+    #[test]
+    fn durations_and_rates_have_units() {
+        assert_eq!(duration("7d"), Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(duration("1.5"), Some(Duration::from_millis(1500)));
+        assert_eq!(duration("-1"), None);
+        assert_eq!(per_minute("60/m"), Some(60));
+        assert_eq!(per_minute("2/s"), Some(120));
+        assert_eq!(per_minute("many"), None);
+    }
+}

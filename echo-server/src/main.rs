@@ -1,0 +1,162 @@
+//! The command `echo-server`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use echo_server::app::{App, Drain};
+use echo_server::config::{self, Config, Given};
+use echo_server::{server, worker};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Bad configuration, as `sysexits.h` has it.
+const EX_CONFIG: u8 = 78;
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Transcription as a service", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// A file of variables, one `NAME=value` a line; the environment wins.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server and its workers.
+    Serve,
+    /// Run a worker; `serve` does this by itself.
+    #[command(hide = true)]
+    Worker,
+    /// Bring the schema of the database up to date.
+    Migrate,
+    /// Show the values in force, secrets masked, and exit.
+    CheckConfig,
+    /// Erase what is older than the configuration keeps.
+    Gc,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if matches!(arguments.command, Command::Worker) {
+        log(false, "warn");
+        return match worker::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => fail(1, &reason),
+        };
+    }
+    let given = match given(arguments.config.as_deref()) {
+        Ok(given) => given,
+        Err(reason) => return fail(EX_CONFIG, &reason),
+    };
+    let config = match Config::from_given(&given) {
+        Ok(config) => config,
+        Err(error) => return fail(EX_CONFIG, &error.to_string()),
+    };
+    match arguments.command {
+        Command::CheckConfig => check_config(&given),
+        command => {
+            log(config.has_json_logs, "info");
+            match run(&command, config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => fail(1, &reason),
+            }
+        }
+    }
+}
+
+fn run(command: &Command, config: Config) -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(128).build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve => serve(config).await,
+            Command::Migrate => {
+                App::open(Config { is_migrated: true, ..config })?;
+                Ok(())
+            }
+            Command::Gc => {
+                server::collect_garbage(&*App::open(config)?).await;
+                Ok(())
+            }
+            Command::Worker | Command::CheckConfig => Ok(()),
+        }
+    })
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    let address = config.address;
+    let has_auth = config.jwt_secret.is_some() || !config.api_keys.is_empty();
+    let app = App::open(config)?;
+    let listener = server::bind(address).map_err(|error| format!("{address}: {error}"))?;
+    if !has_auth {
+        tracing::warn!(
+            "JWT_SECRET and ECHO_API_KEYS are not set: anybody who reaches {address} may use it"
+        );
+    }
+    let bound = listener.local_addr().map_err(|error| error.to_string())?;
+    tracing::info!(address = %bound, model = %app.config.model, "listening");
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let second = Arc::clone(&app);
+    let (told, stop) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        let _ = told.send(());
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        second.drain(Drain::Releasing);
+    });
+    server::serve(app, listener, async { stop.await.unwrap_or_default() }).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the output of the command")]
+fn check_config(given: &Given) -> ExitCode {
+    match config::effective(given) {
+        Ok(values) => {
+            for (name, value) in values {
+                println!("{name}={value}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(EX_CONFIG, &error.to_string()),
+    }
+}
+
+/// The environment, over the variables of a file.
+fn given(file: Option<&Path>) -> Result<Given, String> {
+    let mut given = Given::new();
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let Some((name, value)) = line.split_once('=') else {
+                return Err(format!("{}:{}: expected NAME=value", path.display(), number + 1));
+            };
+            given.insert(name.trim().to_owned(), value.trim().trim_matches('"').to_owned());
+        }
+    }
+    given.extend(std::env::vars());
+    Ok(given)
+}
+
+fn log(is_json: bool, default: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if is_json { builder.json().init() } else { builder.with_ansi(false).init() }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of the command")]
+fn fail(code: u8, reason: &str) -> ExitCode {
+    eprintln!("echo-server: {reason}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,80 @@
+//! `POST /upload/file`: a recording in, a job out.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::auth::{Caller, WRITE};
+use crate::error::{Answer, Problem};
+use crate::job::{Job, Submission, TextField, summary_json};
+use crate::submit::{check_room, submit_file};
+use crate::upload;
+
+/// Takes a file with its options.
+pub(super) async fn file(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<Vec<TextField>>,
+    request: Request,
+) -> Answer {
+    caller.may(WRITE)?;
+    check_room(&app, &caller).await?;
+    let turn = upload::admit(&app, request.headers()).await?;
+    let headers = request.headers().clone();
+    let mut received = upload::receive(&app, request).await?;
+    drop(turn);
+    check_digest(&headers, &received.blob.hash)?;
+    let mut fields = std::mem::take(&mut received.fields);
+    fields.extend(query);
+    let submission = read_options(fields, &app.config.model)?;
+    let job = submit_file(&app, &caller, &received, submission).await?;
+    Ok(submitted(&app, &job))
+}
+
+/// Splits the field `options` from the others.
+pub(super) fn read_options(fields: Vec<TextField>, model: &str) -> Result<Submission, Problem> {
+    let (options, fields): (Vec<_>, Vec<_>) =
+        fields.into_iter().partition(|(name, _)| name == "options");
+    let mut values = Map::new();
+    for (_, text) in options.iter().filter(|(_, text)| !text.is_empty()) {
+        match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => values.extend(object),
+            _ => return Err(Problem::new(422, "invalid_option", "`options` is not a JSON object")),
+        }
+    }
+    Submission::from_fields(values, fields, model)
+}
+
+/// `Repr-Digest: sha-256=:…:`, RFC 9530.
+fn check_digest(headers: &HeaderMap, hash: &str) -> Result<(), Problem> {
+    use base64::Engine;
+    let Some(given) = headers.get("repr-digest").and_then(|text| text.to_str().ok()) else {
+        return Ok(());
+    };
+    let mut digests = given.split(',').filter_map(|item| item.trim().strip_prefix("sha-256="));
+    let Some(digest) = digests.next() else { return Ok(()) };
+    let bytes = base64::engine::general_purpose::STANDARD.decode(digest.trim_matches(':'));
+    if bytes.is_ok_and(|bytes| crate::secrets::hex(&bytes) == hash) {
+        return Ok(());
+    }
+    Err(Problem::new(422, "digest_mismatch", "the file is not the one of Repr-Digest"))
+}
+
+/// The answer to a submission.
+pub(super) fn submitted(app: &App, job: &Job) -> Response {
+    let status = if job.state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = (status, axum::Json(summary_json(job))).into_response();
+    let path = format!("/api/v1/transcription/{}", job.id);
+    if let Ok(location) = HeaderValue::from_str(&path) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    if !job.state.is_final() {
+        let wait = HeaderValue::from(app.pool.wait_seconds(1));
+        response.headers_mut().insert(header::RETRY_AFTER, wait);
+    }
+    response
+}

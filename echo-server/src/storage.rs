@@ -1,0 +1,232 @@
+//! Sound and results as files: whole or not there, named by what is in them.
+//!
+//! ```text
+//! parts/RANDOM          being written
+//! blobs/aa/SHA256       sound
+//! results/aa/KEY.json   transcripts
+//! ```
+//!
+//! A file is written in `parts`, flushed to the disk, renamed, and its folder flushed, before a row
+//! may speak of it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::fs::{self, File};
+use tokio::io::AsyncWriteExt;
+
+use crate::secrets::{hex, token};
+use crate::store::Orphans;
+
+/// What is written at once; a few of these are all that an upload holds in memory.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// The folder of sound and results.
+#[derive(Debug, Clone)]
+pub struct Files {
+    root: PathBuf,
+}
+
+/// Sound that lies in storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// SHA-256 of its bytes.
+    pub hash: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its first bytes, which say what it is.
+    pub head: Vec<u8>,
+}
+
+impl Files {
+    /// Opens the folder, made if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made or written.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        for folder in ["parts", "blobs", "results"] {
+            std::fs::create_dir_all(root.join(folder))?;
+        }
+        // A worker is told paths, and may run elsewhere.
+        Ok(Self { root: root.canonicalize()? })
+    }
+
+    /// Starts writing sound whose name is not known yet.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn part(&self) -> io::Result<Part> {
+        let path = self.root.join("parts").join(token());
+        let mut file = File::options().write(true).create_new(true).open(&path).await?;
+        file.set_max_buf_size(WRITE_BYTES);
+        let (hasher, head) = (Sha256::new(), Vec::new());
+        Ok(Part { path: Some(path), file, hasher, size_bytes: 0, head })
+    }
+
+    /// Where the sound of this digest lies.
+    pub fn blob_path(&self, hash: &str) -> PathBuf {
+        self.root.join("blobs").join(folder(hash)).join(hash)
+    }
+
+    /// Where the result of this key lies.
+    pub fn result_path(&self, key: &str) -> PathBuf {
+        self.root.join("results").join(folder(key)).join(format!("{key}.json"))
+    }
+
+    /// Keeps sound under its digest.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn keep(&self, mut part: Part) -> io::Result<Blob> {
+        part.file.flush().await?;
+        part.file.sync_data().await?;
+        let hash = hex(&part.hasher.finalize_reset());
+        if let Some(path) = part.path.take() {
+            settle(&path, &self.blob_path(&hash)).await?;
+        }
+        Ok(Blob { hash, size_bytes: part.size_bytes, head: std::mem::take(&mut part.head) })
+    }
+
+    /// Keeps a result under its key; the same result twice does no harm.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn keep_result(&self, key: &str, json: &[u8]) -> io::Result<()> {
+        let path = self.root.join("parts").join(token());
+        let mut file = File::options().write(true).create_new(true).open(&path).await?;
+        let written = async {
+            file.write_all(json).await?;
+            file.flush().await?;
+            file.sync_data().await?;
+            settle(&path, &self.result_path(key)).await
+        };
+        let written = written.await;
+        if written.is_err() {
+            let _ = fs::remove_file(&path).await;
+        }
+        written
+    }
+
+    /// The result under a key.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn result(&self, key: &str) -> io::Result<Bytes> {
+        fs::read(self.result_path(key)).await.map(Bytes::from)
+    }
+
+    /// Removes what no row needs; what is not there needs no removing.
+    pub async fn remove(&self, orphans: &Orphans) {
+        let blobs = orphans.blobs.iter().map(|hash| self.blob_path(hash));
+        let results = orphans.results.iter().map(|key| self.result_path(key));
+        for path in blobs.chain(results) {
+            if let Err(error) = fs::remove_file(&path).await
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %path.display(), %error, "a file could not be removed");
+            }
+        }
+    }
+
+    /// Removes parts that nobody has written to for so long; a crash leaves them.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn remove_old_parts(&self, older: std::time::Duration) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in std::fs::read_dir(self.root.join("parts"))? {
+            let entry = entry?;
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if age >= older && std::fs::remove_file(entry.path()).is_ok() {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The names of all sound and results, with their ages.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn names(&self) -> io::Result<Vec<(PathBuf, String, std::time::Duration)>> {
+        let mut names = Vec::new();
+        for kind in ["blobs", "results"] {
+            for folder in std::fs::read_dir(self.root.join(kind))? {
+                for entry in std::fs::read_dir(folder?.path())? {
+                    let entry = entry?;
+                    let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+                    let name = entry.file_name().to_string_lossy().into_owned();
+                    let name = name.trim_end_matches(".json").to_owned();
+                    names.push((entry.path(), name, age));
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Bytes that may still be written.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let about = rustix::fs::statvfs(&self.root)?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+}
+
+/// The first two characters of a name: no folder gets too many files.
+fn folder(name: &str) -> &str {
+    name.get(..2).unwrap_or("__")
+}
+
+/// Moves a finished part to its place, for good.
+async fn settle(part: &Path, place: &Path) -> io::Result<()> {
+    let Some(folder) = place.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    fs::create_dir_all(folder).await?;
+    fs::rename(part, place).await?;
+    File::open(folder).await?.sync_all().await
+}
+
+/// Sound while it is being written; dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Part {
+    path: Option<PathBuf>,
+    file: File,
+    hasher: Sha256,
+    size_bytes: u64,
+    head: Vec<u8>,
+}
+
+impl Part {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let missing = 512_usize.saturating_sub(self.head.len()).min(bytes.len());
+        self.head.extend_from_slice(&bytes[..missing]);
+        self.hasher.update(bytes);
+        self.size_bytes += bytes.len() as u64;
+        self.file.write_all(bytes).await
+    }
+
+    /// The first bytes, up to 512.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Bytes so far.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The conformance suite of stores: what the contract promises, and a model that random histories are
+//! compared with. Another database runs the same suite.
+
+use serde_json::Map;
+use uuid::Uuid;
+
+use super::*;
+use crate::job::{Callback, CallbackEvent, JobOptions, Source, State};
+
+const MINUTE: i64 = 60_000;
+
+fn store() -> SqliteStore {
+    SqliteStore::open(None, true).unwrap()
+}
+
+fn new_job(tenant: &str, cache_key: &str) -> NewJob {
+    NewJob {
+        id: Uuid::now_v7().to_string(),
+        tenant: tenant.to_owned(),
+        priority: 0,
+        options: JobOptions::default(),
+        source: Source { kind: "file".to_owned(), ..Source::default() },
+        blob: Some(Fetched {
+            hash: format!("sound of {cache_key}"),
+            size_bytes: 1,
+            media_type: "audio/wav".to_owned(),
+            cache_key: cache_key.to_owned(),
+        }),
+        callback: Some(Callback {
+            url: "https://receiver.example/".to_owned(),
+            events: vec![CallbackEvent::Completed, CallbackEvent::Failed, CallbackEvent::Cancelled],
+            include_result: false,
+            sealed_secret: None,
+        }),
+        metadata: Map::new(),
+        external_id: None,
+        retry_of: None,
+        max_attempts: 3,
+    }
+}
+
+fn claim(store: &SqliteStore, now: i64) -> Option<Claimed> {
+    store.claim(Phase::Run, &Claim { owner: "worker", until: now + MINUTE }, now).unwrap()
+}
+
+fn is_fenced<T: std::fmt::Debug>(result: Result<T>) -> bool {
+    matches!(result, Err(StoreError::Fenced))
+}
+
+#[test]
+fn a_result_is_committed_once_and_only_under_the_newest_lease() {
+    let store = store();
+    let job = store.submit(&new_job("a", "k"), 1).unwrap();
+    let first = claim(&store, 2).unwrap();
+    assert_eq!((first.job.id.as_str(), first.job.attempt), (job.id.as_str(), 1));
+    assert!(claim(&store, 3).is_none());
+    // The lease runs out; another worker gets the job; the first one wakes up.
+    assert_eq!(store.sweep(2 + 2 * MINUTE).unwrap().requeued, std::slice::from_ref(&job.id));
+    let second = claim(&store, 3 * MINUTE).unwrap();
+    assert!(second.job.epoch > first.job.epoch);
+    assert!(is_fenced(store.complete(&first.lease, Usage::default(), 1.0, 4 * MINUTE)));
+    assert!(is_fenced(store.renew(&first.lease, &Report::default(), 9 * MINUTE, 4 * MINUTE)));
+    let done = store.complete(&second.lease, Usage::default(), 1.0, 4 * MINUTE).unwrap();
+    assert_eq!((done.state, done.attempt, done.commits), (State::Completed, 2, 1));
+    assert!(is_fenced(store.complete(&second.lease, Usage::default(), 1.0, 5 * MINUTE)));
+    assert_eq!(store.deliveries("a", &job.id).unwrap().len(), 1);
+}
+
+#[test]
+fn a_job_that_kills_its_worker_fails_after_its_attempts() {
+    let store = store();
+    let job = store.submit(&new_job("a", "k"), 0).unwrap();
+    for attempt in 1..=3 {
+        assert_eq!(claim(&store, attempt * 10 * MINUTE).unwrap().job.attempt, attempt as u32);
+        store.lose("worker", attempt * 10 * MINUTE + 1).unwrap();
+        store.sweep(attempt * 10 * MINUTE + 2).unwrap();
+    }
+    let job = store.job("a", &job.id).unwrap().unwrap();
+    assert_eq!((job.state, job.error.unwrap().code.as_str()), (State::Failed, "worker_lost"));
+    assert_eq!(store.attempts(&job.id).unwrap().len(), 3);
+}
+
+#[test]
+fn a_released_attempt_does_not_count_but_not_for_ever() {
+    let store = store();
+    let job = store.submit(&new_job("a", "k"), 0).unwrap();
+    for turn in 0..10 {
+        let claimed = claim(&store, turn).unwrap();
+        assert_eq!(claimed.job.attempt, 1);
+        let released = store.release(&claimed.lease, turn).unwrap();
+        assert_eq!((released.state, released.attempt), (State::Pending, 0));
+        assert!(is_fenced(store.complete(&claimed.lease, Usage::default(), 1.0, turn)));
+    }
+    for turn in 0..3 {
+        let claimed = claim(&store, 100 + turn).unwrap();
+        store.release(&claimed.lease, 100 + turn).unwrap();
+    }
+    assert_eq!(store.job("a", &job.id).unwrap().unwrap().state, State::Failed);
+}
+
+#[test]
+fn the_same_sound_runs_once_and_ends_for_all() {
+    let store = store();
+    let leader = store.submit(&new_job("a", "k"), 0).unwrap();
+    let follower = store.submit(&new_job("a", "k"), 1).unwrap();
+    assert_eq!(follower.leader_id.as_deref(), Some(leader.id.as_str()));
+    let claimed = claim(&store, 2).unwrap();
+    assert!(claim(&store, 2).is_none());
+    store.complete(&claimed.lease, Usage::default(), 2.0, 3).unwrap();
+    let follower = store.job("a", &follower.id).unwrap().unwrap();
+    assert_eq!((follower.state, follower.is_cached), (State::Completed, true));
+    let later = store.submit(&new_job("a", "k"), 4).unwrap();
+    assert_eq!((later.state, later.commits), (State::Completed, 1));
+    assert_eq!(later.source.duration_seconds, Some(2.0));
+}
+
+#[test]
+fn a_cancelled_leader_hands_its_run_over() {
+    let store = store();
+    let leader = store.submit(&new_job("a", "k"), 0).unwrap();
+    let heir = store.submit(&new_job("a", "k"), 1).unwrap();
+    let third = store.submit(&new_job("a", "k"), 2).unwrap();
+    let claimed = claim(&store, 3).unwrap();
+    let answer = store.cancel("a", &leader.id, false, 4).unwrap().unwrap();
+    assert!(matches!(answer, Cancellation::Done(job) if job.state == State::Cancelled));
+    let renewed = store.renew(&claimed.lease, &Report::default(), MINUTE, 5).unwrap();
+    assert_eq!((renewed.job_id.as_str(), renewed.is_cancel_requested), (heir.id.as_str(), false));
+    let done = store.complete(&claimed.lease, Usage::default(), 1.0, 6).unwrap();
+    assert_eq!(done.id, heir.id);
+    assert_eq!(store.job("a", &third.id).unwrap().unwrap().state, State::Completed);
+}
+
+#[test]
+fn a_running_job_is_asked_to_stop_and_a_new_like_runs_by_itself() {
+    let store = store();
+    let job = store.submit(&new_job("a", "k"), 0).unwrap();
+    let claimed = claim(&store, 1).unwrap();
+    assert!(matches!(
+        store.cancel("a", &job.id, false, 2).unwrap(),
+        Some(Cancellation::Asked(job)) if job.is_cancel_requested
+    ));
+    let another = store.submit(&new_job("a", "k"), 3).unwrap();
+    assert_eq!(another.leader_id, None);
+    assert!(
+        store.renew(&claimed.lease, &Report::default(), MINUTE, 4).unwrap().is_cancel_requested
+    );
+    assert_eq!(store.cancelled(&claimed.lease, 5).unwrap().state, State::Cancelled);
+    assert!(matches!(
+        store.cancel("a", &job.id, false, 6).unwrap(),
+        Some(Cancellation::Finished(_))
+    ));
+}
+
+#[test]
+fn a_passing_error_is_tried_again_later() {
+    let store = store();
+    store.submit(&new_job("a", "k"), 0).unwrap();
+    let claimed = claim(&store, 1).unwrap();
+    let error = JobError::passing("engine_failed", "x");
+    assert_eq!(store.fail(&claimed.lease, &error, 2).unwrap().state, State::Pending);
+    assert!(claim(&store, 7_000).is_none());
+    let claimed = claim(&store, 13_000).unwrap();
+    let error = JobError::lasting("decode_failed", "x");
+    assert_eq!(store.fail(&claimed.lease, &error, 13_001).unwrap().state, State::Failed);
+}
+
+#[test]
+fn tenants_see_nothing_of_each_other() {
+    let store = store();
+    let job = store.submit(&new_job("a", "k"), 0).unwrap();
+    assert!(store.job("b", &job.id).unwrap().is_none());
+    assert!(store.cancel("b", &job.id, true, 1).unwrap().is_none());
+    assert!(store.purge("b", &job.id, 1).unwrap().is_none());
+    assert!(store.deliveries("b", &job.id).unwrap().is_empty());
+    assert!(
+        store.list("b", &ListQuery { limit: 10, ..ListQuery::default() }).unwrap().jobs.is_empty()
+    );
+    assert_eq!(store.load("b").unwrap().of_tenant, 0);
+}
+
+#[test]
+fn who_runs_least_is_next() {
+    let store = store();
+    for n in 0..4 {
+        store.submit(&new_job("greedy", &format!("g{n}")), n).unwrap();
+    }
+    store.submit(&new_job("small", "s"), 10).unwrap();
+    assert_eq!(claim(&store, 20).unwrap().job.tenant, "greedy");
+    assert_eq!(claim(&store, 20).unwrap().job.tenant, "small");
+    let urgent = NewJob { priority: 1, ..new_job("greedy", "urgent") };
+    store.submit(&urgent, 30).unwrap();
+    assert_eq!(claim(&store, 31).unwrap().job.id, urgent.id);
+}
+
+#[test]
+fn pages_by_cursor_have_no_gap_and_no_double() {
+    let store = store();
+    let mut all = Vec::new();
+    for n in 0..55 {
+        // Several jobs share a time.
+        all.push(store.submit(&new_job("a", &n.to_string()), n / 10).unwrap().id);
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let query = ListQuery { limit: 7, after: after.take(), ..ListQuery::default() };
+        let page = store.list("a", &query).unwrap();
+        store.submit(&new_job("a", &Uuid::now_v7().to_string()), 100).unwrap();
+        after = page.jobs.last().map(|job| (job.created_at, job.id.clone()));
+        seen.extend(page.jobs.into_iter().map(|job| job.id));
+        if !page.has_more {
+            break;
+        }
+    }
+    seen.sort();
+    all.sort();
+    assert_eq!(seen, all);
+}
+
+#[test]
+fn purged_jobs_leave_what_others_need() {
+    let store = store();
+    let one = store.submit(&new_job("a", "k"), 0).unwrap();
+    let claimed = claim(&store, 1).unwrap();
+    store.complete(&claimed.lease, Usage::default(), 1.0, 2).unwrap();
+    let two = store.submit(&new_job("a", "k"), 3).unwrap();
+    assert_eq!(store.purge("a", &one.id, 4).unwrap(), Some(Orphans::default()));
+    let orphans = store.purge("a", &two.id, 5).unwrap().unwrap();
+    assert_eq!(orphans.results, ["k"]);
+    assert_eq!(orphans.blobs, ["sound of k"]);
+    let three = store.submit(&new_job("a", "k"), 6).unwrap();
+    assert_eq!(three.state, State::Pending);
+}
+
+#[test]
+fn an_idempotency_key_stands_for_one_answer() {
+    let store = store();
+    let key = RequestKey { tenant: "a", route: "upload", key: "x" };
+    assert!(matches!(store.reserve_key(&key, 0).unwrap(), Reserved::Fresh));
+    assert!(matches!(store.reserve_key(&key, 1).unwrap(), Reserved::InProgress));
+    let answer =
+        Answered { fingerprint: "f".into(), status: 202, job_id: "j".into(), body: "{}".into() };
+    store.keep_answer(&key, Some(&answer), 2).unwrap();
+    assert!(
+        matches!(store.reserve_key(&key, 3).unwrap(), Reserved::Answered(a) if a.job_id == "j")
+    );
+    let day = 25 * 60 * MINUTE;
+    assert!(matches!(store.reserve_key(&key, day).unwrap(), Reserved::Fresh));
+    // A request that died leaves its key for ten minutes.
+    assert!(matches!(store.reserve_key(&key, day + 11 * MINUTE).unwrap(), Reserved::Fresh));
+}
+
+/// Numbers that look random and are the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+/// Random histories of several workers, several jobs and a clock that jumps.
+///
+/// Leases are remembered for ever and used again at any time, as zombies would. Whatever happens: a
+/// final state stays, a result is committed at most once, attempts stay within their budget, epochs
+/// grow, a job's end is delivered exactly once, and in the end every job ends.
+#[test]
+fn any_history_keeps_the_promises() {
+    for seed in 1..=25 {
+        let (store, mut random, mut now) =
+            (store(), Random(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15)), 0);
+        let (mut jobs, mut leases): (Vec<Job>, Vec<Claimed>) = (Vec::new(), Vec::new());
+        for _ in 0..300 {
+            now += random.below(20_000) as i64;
+            step(&store, &mut random, now, &mut jobs, &mut leases);
+            check(&store, &mut jobs);
+        }
+        for _ in 0..200 {
+            now += 10 * MINUTE;
+            store.sweep(now).unwrap();
+            while let Some(claimed) = claim(&store, now) {
+                store.complete(&claimed.lease, Usage::default(), 1.0, now).unwrap();
+            }
+        }
+        check(&store, &mut jobs);
+        for job in &jobs {
+            assert!(job.state.is_final(), "seed {seed}: {job:?}");
+            assert_eq!(store.deliveries("a", &job.id).unwrap().len(), 1, "seed {seed}");
+        }
+    }
+}
+
+fn step(
+    store: &SqliteStore,
+    random: &mut Random,
+    now: i64,
+    jobs: &mut Vec<Job>,
+    leases: &mut Vec<Claimed>,
+) {
+    let lease = (!leases.is_empty()).then(|| leases[random.below(leases.len())].lease.clone());
+    match (random.below(10), lease) {
+        (0 | 1, _) if jobs.len() < 12 => {
+            let key = random.below(5).to_string();
+            jobs.push(store.submit(&new_job("a", &key), now).unwrap());
+        }
+        (2, _) if !jobs.is_empty() => {
+            let id = &jobs[random.below(jobs.len())].id;
+            store.cancel("a", id, false, now).unwrap().unwrap();
+        }
+        (3, _) => drop(store.sweep(now).unwrap()),
+        (4, Some(lease)) => drop(store.renew(&lease, &Report::default(), now + MINUTE, now)),
+        (5, Some(lease)) => drop(store.complete(&lease, Usage::default(), 1.0, now)),
+        (6, Some(lease)) => {
+            let retryable = random.below(2) == 0;
+            let error = JobError { code: "x".into(), message: "x".into(), retryable };
+            drop(store.fail(&lease, &error, now));
+        }
+        (7, Some(lease)) => drop(store.release(&lease, now)),
+        (8, Some(lease)) => drop(store.cancelled(&lease, now)),
+        _ => leases.extend(claim(store, now)),
+    }
+}
+
+/// Compares every job with what was known of it before.
+fn check(store: &SqliteStore, jobs: &mut [Job]) {
+    for known in jobs {
+        let job = store.job("a", &known.id).unwrap().unwrap();
+        if known.state.is_final() {
+            assert_eq!(job.state, known.state);
+        }
+        assert!(job.epoch >= known.epoch && job.attempt <= job.max_attempts);
+        assert_eq!(job.commits, u32::from(job.state == State::Completed));
+        assert!(job.state != State::Processing || job.leader_id.is_none());
+        *known = job;
+    }
+}

@@ -1,0 +1,109 @@
+//! From what a client sent to a row of the table: the one way in for every endpoint.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::auth::{self, Caller};
+use crate::clock::now_ms;
+use crate::error::{Fault, Problem};
+use crate::job::{Callback, Job, Source, Submission};
+use crate::secrets::seal;
+use crate::store::{Fetched, NewJob};
+use crate::upload::Received;
+use crate::worker;
+
+/// Makes sure that there is room for one more job.
+///
+/// # Errors
+/// `queue_full` or `quota_exceeded`, with the time after which there will be room.
+pub(crate) async fn check_room(app: &App, caller: &Caller) -> Result<(), Problem> {
+    let tenant = caller.tenant.clone();
+    let load = app.db.call(move |store| store.load(&tenant)).await?;
+    let wait = app.pool.wait_seconds(load.pending);
+    if load.pending >= app.config.max_pending {
+        let detail = format!("{} transcriptions are waiting", load.pending);
+        return Err(Problem::new(503, "queue_full", detail).retry_after(wait).closing());
+    }
+    if auth::is_required(app) && load.of_tenant >= app.config.tenant_max_pending {
+        let detail = format!("{} of your transcriptions are waiting or running", load.of_tenant);
+        return Err(Problem::new(429, "quota_exceeded", detail).retry_after(wait).closing());
+    }
+    Ok(())
+}
+
+/// Makes a job of a file that has arrived.
+///
+/// # Errors
+/// If the options ask for what is not here.
+pub(crate) async fn submit_file(
+    app: &Arc<App>,
+    caller: &Caller,
+    received: &Received,
+    submission: Submission,
+) -> Result<Job, Problem> {
+    let source = Source {
+        kind: "file".to_owned(),
+        filename: received.filename.clone(),
+        ..Source::default()
+    };
+    let blob = Fetched {
+        hash: received.blob.hash.clone(),
+        size_bytes: received.blob.size_bytes,
+        media_type: received.media_type.to_owned(),
+        cache_key: app.cache_key(&caller.tenant, &received.blob.hash, &submission.options),
+    };
+    submit(app, caller, source, Some(blob), submission).await
+}
+
+/// Keeps a job.
+///
+/// # Errors
+/// If the options ask for what is not here.
+pub(crate) async fn submit(
+    app: &Arc<App>,
+    caller: &Caller,
+    source: Source,
+    blob: Option<Fetched>,
+    submission: Submission,
+) -> Result<Job, Problem> {
+    if submission.options.model != app.config.model {
+        let detail = format!("this server has the model {}", app.config.model);
+        return Err(Problem::options(vec![Fault::option("model", "out_of_range", detail)]));
+    }
+    let callback = callback(app, &submission)?;
+    let new = NewJob {
+        id: Uuid::now_v7().to_string(),
+        tenant: caller.tenant.clone(),
+        priority: submission.priority,
+        options: submission.options,
+        source,
+        blob,
+        callback,
+        metadata: submission.metadata,
+        external_id: submission.external_id,
+        retry_of: None,
+        max_attempts: app.config.max_attempts,
+    };
+    let job = app.db.call(move |store| store.submit(&new, now_ms())).await?;
+    tracing::info!(job.id = %job.id, tenant = %job.tenant, status = %job.state, cached = job.is_cached, "job submitted");
+    app.metrics.add("jobs_submitted_total", &[("kind", &job.source.kind)], 1.0);
+    worker::announce(app, &job);
+    caller.audit(app, "submit", &job.id).await;
+    Ok(job)
+}
+
+fn callback(app: &App, submission: &Submission) -> Result<Option<Callback>, Problem> {
+    let Some(url) = submission.callback_url.clone() else { return Ok(None) };
+    let sealed_secret = match &submission.callback_secret {
+        None => None,
+        Some(secret) => Some(seal(&app.master_key, secret).ok_or_else(Problem::internal)?),
+    };
+    Ok(Some(Callback {
+        url,
+        events: submission.callback_events.clone(),
+        include_result: submission.callback_include_result,
+        sealed_secret,
+    }))
+}

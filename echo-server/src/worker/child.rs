@@ -1,0 +1,220 @@
+//! The worker process: loads the model, runs jobs, tells how far it is.
+//!
+//! The main thread transcribes; one thread hears orders, so that a cancellation reaches the decoder in
+//! the middle of a step; one thread gives signs of life.
+
+use std::cell::RefCell;
+use std::io::{self, BufRead, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use echo_core::{
+    CancelToken, Error, ErrorKind, ModelStore, Progress, Segment, Transcriber, Transcript,
+};
+use serde_json::value::to_raw_value;
+
+use super::{Event, Hello, Order};
+use crate::job::{JobError, JobOptions};
+
+/// Progress is told at most so often.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the worker until its server is gone.
+///
+/// # Errors
+/// If the first line is no greeting or the model cannot be loaded; the server was told.
+pub fn run() -> Result<(), String> {
+    let mut lines = io::stdin().lock().lines();
+    let first = lines.next().and_then(Result::ok).unwrap_or_default();
+    let Ok(Order::Hello(hello)) = serde_json::from_str(&first) else {
+        return Err("expected a greeting on standard input: `serve` starts workers".to_owned());
+    };
+    drop(lines);
+    limit_memory(hello.memory_bytes);
+    let (jobs, orders) = channel();
+    std::thread::spawn(move || listen(&jobs));
+    let transcriber = match load(&hello) {
+        Ok(transcriber) => transcriber,
+        Err(error) => {
+            tell(&Event::Unready { message: error.describe() });
+            return Err(error.describe());
+        }
+    };
+    tell(&Event::Ready {
+        device: transcriber.device().to_string(),
+        is_multilingual: transcriber.is_multilingual(),
+    });
+    let heartbeat = Duration::from_millis(hello.heartbeat_ms.max(10));
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(heartbeat);
+            tell(&Event::Heartbeat);
+        }
+    });
+    work(&transcriber, &orders);
+    Ok(())
+}
+
+/// A job as the main thread gets it.
+struct Task {
+    order: Order,
+    cancel: CancelToken,
+}
+
+/// Hears orders; exits the process when the server is gone, whatever the decoder is doing.
+#[expect(clippy::exit, reason = "the decoder cannot be waited for: nobody wants what it makes")]
+fn listen(jobs: &Sender<Task>) {
+    let mut current = CancelToken::new();
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        match serde_json::from_str(&line) {
+            Ok(Order::Cancel) => current.cancel(),
+            Ok(order @ Order::Run { .. }) => {
+                current = CancelToken::new();
+                if jobs.send(Task { order, cancel: current.clone() }).is_err() {
+                    break;
+                }
+            }
+            Ok(Order::Hello(_)) | Err(_) => tracing::error!("an order was not understood"),
+        }
+    }
+    std::process::exit(0);
+}
+
+fn work(transcriber: &Transcriber, orders: &Receiver<Task>) {
+    for Task { order, cancel } in orders {
+        let Order::Run { path, options, max_audio_seconds } = order else { continue };
+        let started = Instant::now();
+        let run = transcribe(transcriber, &path, &options, &cancel);
+        let event = match run {
+            Ok(transcript) if transcript.duration > max_audio_seconds => {
+                let message = format!(
+                    "{:.0} s of sound, {max_audio_seconds:.0} s are allowed",
+                    transcript.duration
+                );
+                Event::Failed { error: JobError::lasting("audio_too_long", message) }
+            }
+            Ok(transcript) => match to_raw_value(&transcript) {
+                Ok(result) => {
+                    let busy_seconds = started.elapsed().as_secs_f64();
+                    Event::Completed { result, busy_seconds }
+                }
+                Err(error) => {
+                    Event::Failed { error: JobError::passing("engine_failed", error.to_string()) }
+                }
+            },
+            Err(Error::Cancelled) => Event::Cancelled,
+            Err(error) => Event::Failed { error: job_error(&error) },
+        };
+        tell(&event);
+    }
+}
+
+fn load(hello: &Hello) -> Result<Transcriber, Error> {
+    let mut builder = Transcriber::builder()
+        .model(&hello.model)
+        .device(hello.device.parse()?)
+        .compute_type(hello.compute_type.parse()?);
+    if let Some(folder) = &hello.model_dir {
+        builder = builder.model_store(ModelStore::at(folder));
+    }
+    if hello.threads > 0 {
+        builder = builder.threads(hello.threads);
+    }
+    builder.build()
+}
+
+fn transcribe(
+    transcriber: &Transcriber,
+    path: &std::path::Path,
+    options: &JobOptions,
+    cancel: &CancelToken,
+) -> Result<Transcript, Error> {
+    let reporter = RefCell::new(Reporter::default());
+    let request = transcriber
+        .request(path)
+        .options(options.to_core())
+        .cancel_with(cancel.clone())
+        .on_progress(|progress| reporter.borrow_mut().progress(progress));
+    let mut segments = request.segments()?;
+    for segment in segments.by_ref() {
+        reporter.borrow_mut().segment(segment?);
+    }
+    segments.finish()
+}
+
+/// Gathers progress and segments, and tells of them now and then.
+#[derive(Default)]
+struct Reporter {
+    latest: Option<Progress>,
+    segments: Vec<Segment>,
+    told: Option<Instant>,
+}
+
+impl Reporter {
+    fn progress(&mut self, progress: Progress) {
+        self.latest = Some(progress);
+        self.tell_sometimes();
+    }
+
+    fn segment(&mut self, segment: Segment) {
+        self.segments.push(segment);
+        self.tell_sometimes();
+    }
+
+    fn tell_sometimes(&mut self) {
+        if self.told.is_some_and(|told| told.elapsed() < REPORT_INTERVAL) {
+            return;
+        }
+        let Some(progress) = self.latest else { return };
+        let Ok(segments) = to_raw_value(&self.segments) else { return };
+        self.segments.clear();
+        self.told = Some(Instant::now());
+        let stage = progress.stage.as_str().to_owned();
+        tell(&Event::Progress { progress: progress.fraction, stage, segments });
+    }
+}
+
+/// What a client is told about an error of the library; paths of this machine are left out.
+fn job_error(error: &Error) -> JobError {
+    match error.kind() {
+        ErrorKind::Audio => {
+            let reason = match error {
+                Error::Audio { reason, .. } => reason.clone(),
+                _ => "the sound cannot be read".to_owned(),
+            };
+            JobError::lasting("decode_failed", reason)
+        }
+        ErrorKind::Option => JobError::lasting("invalid_option", error.to_string()),
+        ErrorKind::Model => JobError::passing("model_load_failed", error.to_string()),
+        ErrorKind::Io => JobError::passing("engine_failed", "a file could not be read"),
+        _ => JobError::passing("engine_failed", error.to_string()),
+    }
+}
+
+/// Writes one line. A server that is gone cannot be told; the other thread ends the process.
+fn tell(event: &Event) {
+    static STDOUT: Mutex<()> = Mutex::new(());
+    let Ok(mut line) = serde_json::to_vec(event) else { return };
+    line.push(b'\n');
+    let turn = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+    drop(turn);
+}
+
+/// No core dumps of people's recordings, and no more memory than allowed.
+fn limit_memory(bytes: u64) {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    let mut limits = vec![(Resource::Core, limit(0))];
+    if bytes > 0 {
+        limits.push((Resource::As, limit(bytes)));
+    }
+    for (resource, limit) in limits {
+        if let Err(error) = setrlimit(resource, limit) {
+            tracing::warn!(%error, ?resource, "a limit of the worker could not be set");
+        }
+    }
+}

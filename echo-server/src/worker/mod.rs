@@ -1,0 +1,107 @@
+//! Workers: processes of this program that hold the model and run one job at a time.
+//!
+//! ```text
+//! serve ── supervisor ── stdin:  Order, a line of JSON each ──► worker process
+//!                     ◄─ stdout: Event, a line of JSON each ──┘
+//! ```
+//!
+//! A decoder that crashes, eats all memory or hangs costs an attempt of one job and never the API.
+//! The end of standard input tells a worker that its server is gone; it exits at once.
+
+mod child;
+mod lifecycle;
+mod pool;
+mod supervisor;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::job::{JobError, JobOptions};
+
+pub use child::run;
+pub use lifecycle::{Outcome, announce, end, report, sweep, until};
+pub use pool::{Pool, SlotState};
+pub use supervisor::supervise;
+
+/// What a worker is told first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hello {
+    /// The model to load.
+    pub model: String,
+    /// Where models lie.
+    pub model_dir: Option<PathBuf>,
+    /// Where to compute.
+    pub device: String,
+    /// In which number format.
+    pub compute_type: String,
+    /// Threads; 0 is one a processor.
+    pub threads: usize,
+    /// Address space; 0 is no limit.
+    pub memory_bytes: u64,
+    /// How often to be heard.
+    pub heartbeat_ms: u64,
+}
+
+/// What a worker is told to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The first line.
+    Hello(Hello),
+    /// Transcribe.
+    Run {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        options: Box<JobOptions>,
+        /// The longest sound taken.
+        max_audio_seconds: f64,
+    },
+    /// Stop the job at hand.
+    Cancel,
+}
+
+/// What a worker tells.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The model is loaded.
+    Ready {
+        /// Where it computes.
+        device: String,
+        /// Whether it knows languages other than English.
+        is_multilingual: bool,
+    },
+    /// The model cannot be loaded; the worker exits.
+    Unready {
+        /// Why.
+        message: String,
+    },
+    /// It is alive.
+    Heartbeat,
+    /// How far it is.
+    Progress {
+        /// The share that is done.
+        progress: f64,
+        /// What it is doing.
+        stage: String,
+        /// Segments since the last report.
+        segments: Box<RawValue>,
+    },
+    /// The job is done.
+    Completed {
+        /// The transcript, as echo-core writes it.
+        result: Box<RawValue>,
+        /// Seconds of work.
+        busy_seconds: f64,
+    },
+    /// The job cannot be done.
+    Failed {
+        /// Why.
+        error: JobError,
+    },
+    /// The job was stopped as told.
+    Cancelled,
+}

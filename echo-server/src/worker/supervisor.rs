@@ -1,0 +1,316 @@
+//! Keeps one worker process alive and gives it jobs.
+//!
+//! The supervisor knows which job its process has, so the death of the process frees the lease at
+//! once. A process that has stopped giving signs of life loses its lease by time and is killed; one
+//! that lives but gets nowhere is killed after `ECHO_STALL_SECONDS`.
+
+use std::io;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, timeout};
+
+use super::lifecycle::{self, Outcome, until};
+use super::pool::SlotState;
+use super::{Event, Hello, Order};
+use crate::app::{App, Drain};
+use crate::clock::now_ms;
+use crate::job::Phase;
+use crate::store::{Claim, Claimed, Report, StoreError};
+
+/// A worker that was told to stop its job and has not is killed after this.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a running job's row is looked at, news or not.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// Pauses between starts of a worker that does not start.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// A start that lasted so long was no failed start.
+const SETTLED: Duration = Duration::from_secs(60);
+/// A line longer than this is no transcript.
+const MAX_LINE_BYTES: usize = 256 << 20;
+
+/// Runs worker number `slot` until the server drains.
+pub async fn supervise(app: Arc<App>, slot: usize) {
+    let mut backoff = MIN_BACKOFF;
+    while app.is_running() {
+        app.pool.set(slot, SlotState::Starting);
+        let started = Instant::now();
+        let reason = match Worker::start(&app, slot).await {
+            Ok(mut worker) => {
+                let had_work = worker.serve(&app).await;
+                worker.bury(&app).await;
+                if had_work || started.elapsed() > SETTLED {
+                    backoff = MIN_BACKOFF;
+                }
+                "the worker process ended".to_owned()
+            }
+            Err(reason) => reason,
+        };
+        if !app.is_running() {
+            return;
+        }
+        tracing::warn!(slot, %reason, "worker is started again");
+        if !matches!(app.pool.slots().get(slot), Some(SlotState::Unready(_))) {
+            app.pool.set(slot, SlotState::Unready(reason));
+        }
+        app.pause(backoff).await;
+        backoff = (backoff * 2).min(MAX_BACKOFF);
+    }
+}
+
+/// A worker process and the pipes to it.
+struct Worker {
+    slot: usize,
+    owner: String,
+    child: Child,
+    orders: ChildStdin,
+    events: BufReader<ChildStdout>,
+    line: Vec<u8>,
+}
+
+/// Why the events of a process have ended.
+enum Gone {
+    Dead,
+    Nonsense,
+}
+
+impl Worker {
+    async fn start(app: &App, slot: usize) -> Result<Self, String> {
+        let mut child =
+            command(app).map_err(|error| format!("a worker could not be started: {error}"))?;
+        let (Some(orders), Some(events)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("a worker has no pipes".to_owned());
+        };
+        let pid = child.id().unwrap_or_default();
+        let owner = format!("local-{slot}-{pid}-{}", now_ms());
+        let events = BufReader::new(events);
+        let mut worker = Self { slot, owner, child, orders, events, line: Vec::new() };
+        worker.tell(&Order::Hello(hello(app))).await.map_err(|error| error.to_string())?;
+        loop {
+            match worker.next().await {
+                Ok(Event::Ready { device, .. }) => {
+                    tracing::info!(slot, pid, %device, "worker is ready");
+                    return Ok(worker);
+                }
+                Ok(Event::Unready { message }) => return Err(message),
+                Ok(_) => {}
+                Err(_) => return Err("a worker died while it was starting".to_owned()),
+            }
+        }
+    }
+
+    async fn tell(&mut self, order: &Order) -> io::Result<()> {
+        let mut line = serde_json::to_vec(order)?;
+        line.push(b'\n');
+        self.orders.write_all(&line).await
+    }
+
+    /// The next event. May be dropped while it waits: what was read so far is kept.
+    async fn next(&mut self) -> Result<Event, Gone> {
+        loop {
+            let chunk = self.events.fill_buf().await.map_err(|_| Gone::Dead)?;
+            if chunk.is_empty() {
+                return Err(Gone::Dead);
+            }
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(chunk.len(), |end| end + 1);
+            self.line.extend_from_slice(&chunk[..taken]);
+            self.events.consume(taken);
+            if self.line.len() > MAX_LINE_BYTES {
+                return Err(Gone::Nonsense);
+            }
+            if end.is_some() {
+                let line = std::mem::take(&mut self.line);
+                return serde_json::from_slice(&line).map_err(|_| Gone::Nonsense);
+            }
+        }
+    }
+
+    /// Gives jobs to the process until it is gone or the server drains; says whether it had any.
+    async fn serve(&mut self, app: &App) -> bool {
+        let mut had_work = false;
+        loop {
+            app.pool.set(self.slot, SlotState::Free);
+            let Some(claimed) = self.claim(app).await else { return had_work };
+            app.pool.set(self.slot, SlotState::Busy);
+            had_work = true;
+            let job_id = claimed.job.id.clone();
+            app.hub.changed(&job_id);
+            tracing::info!(job.id = %job_id, attempt = claimed.job.attempt, "job started");
+            if let Err(reason) = self.run(app, claimed).await {
+                tracing::warn!(job.id = %job_id, reason, "worker is ended");
+                return had_work;
+            }
+        }
+    }
+
+    /// The next job; `None` when the process died or the server drains.
+    async fn claim(&mut self, app: &App) -> Option<Claimed> {
+        loop {
+            if !app.is_running() {
+                return None;
+            }
+            let (owner, lease) = (self.owner.clone(), app.config.lease);
+            let claimed = app.db.call(move |store| {
+                let now = now_ms();
+                let claim = Claim { owner: &owner, until: until(now, lease) };
+                store.claim(Phase::Run, &claim, now)
+            });
+            match claimed.await {
+                Ok(Some(claimed)) => {
+                    // There may be more for the others.
+                    app.hub.work.notify_one();
+                    return Some(claimed);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "no job could be claimed"),
+            }
+            tokio::select! {
+                () = app.hub.work.notified() => {}
+                () = app.pause(Duration::from_secs(1)) => {}
+                event = self.next() => if event.is_err() { return None },
+            }
+        }
+    }
+
+    /// Runs one job; an error means that the process is of no more use.
+    async fn run(&mut self, app: &App, claimed: Claimed) -> Result<(), &'static str> {
+        let hash = claimed.job.blob_hash.clone().unwrap_or_default();
+        let order = Order::Run {
+            path: app.files.blob_path(&hash),
+            options: Box::new(claimed.job.options.clone()),
+            max_audio_seconds: app.config.max_audio_seconds,
+        };
+        self.tell(&order).await.map_err(|_| "it hears no more")?;
+        let lease = &claimed.lease;
+        let mut job_id = claimed.job.id.clone();
+        let mut news = app.hub.listen();
+        let mut look = tokio::time::interval(WATCH_INTERVAL);
+        let (mut moved, mut progress) = (Instant::now(), -1.0);
+        let mut cancelled: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                event = self.next() => {
+                    let report = match event.map_err(|_| "it died")? {
+                        Event::Progress { progress: fraction, stage, segments } => {
+                            if fraction > progress || segments.get() != "[]" {
+                                (progress, moved) = (fraction, Instant::now());
+                            }
+                            let segments = serde_json::from_str(segments.get()).ok();
+                            let is_list = |list: &serde_json::Value| list.as_array().is_some_and(|list| !list.is_empty());
+                            Report { progress: Some(fraction), stage: Some(stage), segments: segments.filter(is_list) }
+                        }
+                        Event::Completed { result, busy_seconds } => {
+                            let json = result.get().to_owned();
+                            return self.end(app, &claimed, Outcome::Completed { json, busy_seconds }).await;
+                        }
+                        Event::Failed { error } => return self.end(app, &claimed, Outcome::Failed(error)).await,
+                        // Nobody asked for it by DELETE: the server is going down.
+                        Event::Cancelled if app.drain_phase() == Drain::Releasing => {
+                            return self.end(app, &claimed, Outcome::Released).await;
+                        }
+                        Event::Cancelled => return self.end(app, &claimed, Outcome::Cancelled).await,
+                        _ => Report::default(),
+                    };
+                    match lifecycle::report(app, lease, report).await {
+                        Ok(renewed) => job_id = renewed.job_id,
+                        Err(StoreError::Fenced) => return Err("it lost its lease"),
+                        // The lease lives on for a while; the next sign of life tries again.
+                        Err(error) => tracing::warn!(%error, "a lease could not be renewed"),
+                    }
+                }
+                () = async { tokio::select! { () = news.changed(&job_id, MAX_BACKOFF) => {}, _ = look.tick() => {} } } => {
+                    let wanted = self.is_wanted(app, &claimed).await?;
+                    if cancelled.is_some_and(|since| since.elapsed() > CANCEL_PATIENCE) {
+                        return Err("it did not stop");
+                    }
+                    if !wanted && cancelled.is_none() {
+                        cancelled = Some(Instant::now());
+                        self.tell(&Order::Cancel).await.map_err(|_| "it hears no more")?;
+                    }
+                    if moved.elapsed() > app.config.stall {
+                        return Err("it got nowhere");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the job shall go on; an error if the lease was lost.
+    async fn is_wanted(&self, app: &App, claimed: &Claimed) -> Result<bool, &'static str> {
+        let lease = claimed.lease.clone();
+        match app.db.call(move |store| store.leased(&lease)).await {
+            Ok(Some(job)) => Ok(!job.is_cancel_requested && app.drain_phase() != Drain::Releasing),
+            Ok(None) => Err("it lost its lease"),
+            Err(_) => Ok(true),
+        }
+    }
+
+    /// Writes down how a job ended; tries again while the database or the disk does not let it.
+    async fn end(
+        &self,
+        app: &App,
+        claimed: &Claimed,
+        outcome: Outcome,
+    ) -> Result<(), &'static str> {
+        match lifecycle::end(app, &claimed.lease, outcome).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Fenced) => {
+                app.metrics.add("fenced_commits_total", &[], 1.0);
+                Err("it lost its lease")
+            }
+            Err(_) => Err("its result could not be committed"),
+        }
+    }
+
+    /// Ends the process and what it held.
+    async fn bury(mut self, app: &App) {
+        drop(self.orders);
+        if timeout(Duration::from_millis(200), self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+        let owner = self.owner;
+        if let Err(error) = app.db.call(move |store| store.lose(&owner, now_ms())).await {
+            tracing::warn!(%error, "a dead worker's lease will run out by itself");
+        }
+        if let Err(error) = lifecycle::sweep(app).await {
+            tracing::warn!(%error, "a dead worker's job waits for the next sweep");
+        }
+    }
+}
+
+fn hello(app: &App) -> Hello {
+    let config = &app.config;
+    Hello {
+        model: config.model.clone(),
+        model_dir: config.model_dir.clone(),
+        device: config.device.clone(),
+        compute_type: config.compute_type.clone(),
+        threads: config.worker_threads,
+        memory_bytes: config.worker_memory_bytes,
+        heartbeat_ms: u64::try_from(config.heartbeat.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Starts `echo-server worker`. It inherits no variables but those that say where things are.
+fn command(app: &App) -> io::Result<Child> {
+    let mut command = match &app.worker_program {
+        Some(program) => Command::new(program),
+        None => Command::new(std::env::current_exe()?),
+    };
+    command.arg("worker").env_clear();
+    for (name, value) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let is_place = ["PATH", "HOME", "USER", "LANG", "TMPDIR", "RUST_LOG", "LD_LIBRARY_PATH"];
+        let prefixes =
+            ["XDG_", "HF_", "CUDA_", "NVIDIA_", "RAYON_", "ECHO_CACHE", "ECHO_CPU", "ECHO_TEST_"];
+        if is_place.contains(&&*text) || prefixes.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env(name, value);
+        }
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()
+}

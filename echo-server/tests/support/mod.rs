@@ -1,0 +1,299 @@
+//! A server as a process, and a client to talk to it.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "as in the tests themselves")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The longest that any condition is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A folder of a test, removed with it.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("echo-server-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What is known at the end of a request.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn job_id(&self) -> String {
+        let json = self.json();
+        json["job_id"].as_str().unwrap_or_else(|| panic!("no job: {json}")).to_owned()
+    }
+}
+
+/// A running `echo-server serve`.
+pub struct TestServer {
+    pub process: Child,
+    pub base: String,
+    variables: Vec<(String, String)>,
+    folder: PathBuf,
+    pub token: Option<String>,
+}
+
+impl TestServer {
+    /// A server with the real model of `ECHO_TEST_STORE`; `None` where there is none.
+    pub fn with_model(folder: &Folder, variables: &[(&str, &str)]) -> Option<Self> {
+        let Some(store) = std::env::var_os("ECHO_TEST_STORE") else {
+            println!("skipped: set ECHO_TEST_STORE to a model folder that holds `base`");
+            return None;
+        };
+        let mut all = vec![("ECHO_MODEL_DIR", store.to_str().unwrap()), ("ECHO_MODEL", "base")];
+        all.extend_from_slice(variables);
+        Some(Self::start(folder, &all))
+    }
+
+    /// A server whose worker only pretends: see `examples/scripted_worker.rs`.
+    pub fn scripted(folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        let worker = scripted_worker();
+        let mut all = vec![("ECHO_TEST_WORKER", worker.to_str().unwrap())];
+        all.extend_from_slice(variables);
+        Self::start(folder, &all)
+    }
+
+    pub fn start(folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        let mut all: Vec<(String, String)> = [
+            ("PORT", "0"),
+            ("ECHO_DRAIN_DELAY", "0"),
+            ("ECHO_MIN_FREE_DISK", "1MB"),
+            ("REDIS_URL", "redis://127.0.0.1:1"),
+            ("RUST_LOG", "info"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let (process, base) = spawn(&folder.0, &all);
+        Self { process, base, variables: all, folder: folder.0.clone(), token: None }
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub fn restart(&mut self) {
+        (self.process, self.base) = spawn(&self.folder, &self.variables);
+    }
+
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        try_send(&self.base, method, path, &self.headers(headers), body).unwrap()
+    }
+
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Reply> {
+        try_send(&self.base, method, path, &self.headers(headers), body).ok()
+    }
+
+    fn headers(&self, headers: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut all: Vec<_> =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        all.extend(self.token.iter().map(|t| ("authorization".to_owned(), format!("Bearer {t}"))));
+        all
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], b"")
+    }
+
+    pub fn upload(&self, file: &[u8], fields: &[(&str, &str)]) -> Reply {
+        let (kind, body) = form(file, "sound.wav", fields);
+        self.send("POST", "/api/v1/upload/file", &[("content-type", &kind)], &body)
+    }
+
+    pub fn job(&self, id: &str) -> Value {
+        self.get(&format!("/api/v1/transcription/{id}?include=none")).json()
+    }
+
+    /// Waits until a job is over.
+    pub fn wait(&self, id: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.get(&format!("/api/v1/transcription/{id}?wait=10"));
+            let job = reply.json();
+            if ["completed", "failed", "cancelled"].contains(&job["status"].as_str().unwrap_or(""))
+            {
+                return job;
+            }
+            assert!(Instant::now() < deadline, "still {job}");
+        }
+    }
+
+    /// Process numbers of the workers.
+    pub fn workers(&self) -> Vec<u32> {
+        let mut all = Vec::new();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            all.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        all
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn spawn(folder: &Path, variables: &[(String, String)]) -> (Child, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_echo-server"));
+    command.arg("serve").current_dir(folder).env_clear();
+    for name in ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    command.envs(variables.iter().cloned());
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut heard = String::new();
+    let base = loop {
+        let line = lines.next().unwrap_or_else(|| panic!("the server ended: {heard}")).unwrap();
+        if let Some((_, address)) = line.split_once("address=") {
+            break format!("http://{}", address.split_whitespace().next().unwrap());
+        }
+        heard.push_str(&line);
+        heard.push('\n');
+    };
+    // Somebody must read, or the server would wait for room in the pipe.
+    std::thread::spawn(move || {
+        let is_shown = std::env::var_os("ECHO_TEST_SHOW").is_some();
+        for line in lines.map_while(Result::ok) {
+            if is_shown {
+                println!("server: {line}");
+            }
+        }
+    });
+    (process, base)
+}
+
+fn scripted_worker() -> PathBuf {
+    let server = Path::new(env!("CARGO_BIN_EXE_echo-server"));
+    server.parent().unwrap().join("examples/scripted_worker")
+}
+
+pub fn try_send(
+    base: &str,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> Result<Reply, ureq::Error> {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .timeout_global(Some(Duration::from_secs(100)))
+        .build();
+    let agent: ureq::Agent = config.into();
+    let mut request = ureq::http::Request::builder().method(method).uri(format!("{base}{path}"));
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(body.to_vec()).unwrap();
+    let mut response = agent.run(request)?;
+    let mut bytes = Vec::new();
+    response.body_mut().as_reader().read_to_end(&mut bytes)?;
+    Ok(Reply {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        body: bytes,
+    })
+}
+
+/// A form: its content type and its body.
+pub fn form(file: &[u8], name: &str, fields: &[(&str, &str)]) -> (String, Vec<u8>) {
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        let part =
+            format!("--sep\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend_from_slice(part.as_bytes());
+    }
+    let head = format!(
+        "--sep\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+         content-type: application/octet-stream\r\n\r\n"
+    );
+    body.extend_from_slice(head.as_bytes());
+    body.extend_from_slice(file);
+    body.extend_from_slice(b"\r\n--sep--\r\n");
+    ("multipart/form-data; boundary=sep".to_owned(), body)
+}
+
+/// A WAV file of silence, different for each `mark`.
+pub fn wav(seconds: f64, mark: u32) -> Vec<u8> {
+    let samples = (seconds * 16_000.0) as u32;
+    let size = samples * 2;
+    let mut wav = Vec::new();
+    wav.extend_from_slice(b"RIFF");
+    wav.extend_from_slice(&(36 + size).to_le_bytes());
+    wav.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    wav.extend_from_slice(&16_000_u32.to_le_bytes());
+    wav.extend_from_slice(&32_000_u32.to_le_bytes());
+    wav.extend_from_slice(b"\x02\0\x10\0data");
+    wav.extend_from_slice(&size.to_le_bytes());
+    wav.extend_from_slice(&mark.to_le_bytes());
+    wav.resize(44 + size as usize, 0);
+    wav
+}
+
+/// Waits for a condition.
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// The recording that the repository carries.
+pub fn dialogue() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/media/dialogue.opus");
+    std::fs::read(path).unwrap()
+}
