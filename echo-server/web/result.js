@@ -152,7 +152,7 @@ export class ResultView {
   }
 
   #downloadMenu() {
-    const button = h("button", { type: "button", class: "button primary", id: "download" }, icon("download"), h("span", {}, t("download")));
+    const button = h("button", { type: "button", class: "button primary", id: "download", "aria-label": t("download") }, icon("download"), h("span", {}, t("download")));
     return menuButton(button, () => FORMATS.map((format) => ({
       label: t(`download.${format}`), hint: `.${format}`, key: format, action: () => this.#download(format),
     })));

@@ -17,6 +17,8 @@ const CHAR_PX = 8.1;
 const GUTTER_PX = 78;
 const ROW_SPACE_PX = 18;
 const NAME_PX = 26;
+/** Players round times: one sent to the start of a word may say that it is just before it. */
+const ROUNDING_SECONDS = 0.005;
 
 /** Draws a model; calls `onSeek(seconds)` and `onRename(speaker)`. */
 export class TranscriptView {
@@ -155,7 +157,7 @@ export class TranscriptView {
 
   #showTime() {
     const { time } = this.player;
-    const unit = unitAt(this.model, time);
+    const unit = unitAt(this.model, time + ROUNDING_SECONDS);
     if (unit !== this.current) {
       this.current = unit;
       this.#mark();
