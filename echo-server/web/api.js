@@ -103,7 +103,11 @@ export async function send(path, { method = "GET", json, headers = {}, signal } 
     let response;
     try {
       response = await fetch(apiUrl(path), {
-        method, body, signal, cache: "no-store", headers: { ...type, ...authorization(), ...headers },
+        method,
+        body,
+        signal,
+        cache: "no-store",
+        headers: { ...type, ...authorization(), ...headers },
       });
     } catch (cause) {
       if (signal?.aborted) throw cause;

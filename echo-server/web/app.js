@@ -33,12 +33,22 @@ function show() {
 function drawBrand() {
   document.documentElement.lang = language() === "pt" ? "pt-BR" : "en";
   document.getElementById("skip").textContent = t("skip");
-  fill(document.getElementById("brand"),
-    h("a", { class: "logo", href: "#/", "aria-label": `Echo, ${t("new")}` }, h("img", { src: "assets/icon.svg", alt: "", width: 28, height: 28 }), h("span", {}, "Echo")),
-    h("div", { class: "brand-actions" },
+  fill(
+    document.getElementById("brand"),
+    h(
+      "a",
+      { class: "logo", href: "#/", "aria-label": `Echo, ${t("new")}` },
+      h("img", { src: "assets/icon.svg", alt: "", width: 28, height: 28 }),
+      h("span", {}, "Echo"),
+    ),
+    h(
+      "div",
+      { class: "brand-actions" },
       iconButton("keyboard", t("shortcuts"), () => openHelp(), { id: "help" }),
-      iconButton("gear", t("settings"), () => openSettings(), { id: "settings" })),
-    h("a", { class: "button primary wide new-button", href: "#/" }, icon("plus"), t("new")));
+      iconButton("gear", t("settings"), () => openSettings(), { id: "settings" }),
+    ),
+    h("a", { class: "button primary wide new-button", href: "#/" }, icon("plus"), t("new")),
+  );
 }
 
 /** Everything anew, in another language. */
@@ -51,43 +61,125 @@ function redraw() {
 }
 
 function choice(name, values, chosen, onChange) {
-  return h("fieldset", { class: "choice" }, h("legend", { class: "label" }, t(name)),
-    h("div", { class: "segmented" }, values.map(([value, label]) => h("label", {},
-      h("input", { type: "radio", name, value, checked: value === chosen, on: { change: () => onChange(value) } }), h("span", {}, label)))));
+  return h(
+    "fieldset",
+    { class: "choice" },
+    h("legend", { class: "label" }, t(name)),
+    h(
+      "div",
+      { class: "segmented" },
+      values.map(([value, label]) =>
+        h(
+          "label",
+          {},
+          h("input", { type: "radio", name, value, checked: value === chosen, on: { change: () => onChange(value) } }),
+          h("span", {}, label),
+        ),
+      ),
+    ),
+  );
 }
 
 function openSettings() {
   const { theme, locale } = settings();
   const { close } = openDialog({ title: t("settings"), closeLabel: t("close"), className: "dialog-small" }, () => [
-    choice("theme", ["system", "light", "dark"].map((value) => [value, t(`theme.${value}`)]), theme, (value) => saveSettings({ theme: value })),
-    choice("locale", [["auto", t("locale.auto")], ["en", "English"], ["pt", "Português"]], locale, (value) => {
-      saveSettings({ locale: value });
-      close();
-      redraw();
-      openSettings();
-    }),
-    h("div", { class: "setting" },
+    choice(
+      "theme",
+      ["system", "light", "dark"].map((value) => [value, t(`theme.${value}`)]),
+      theme,
+      (value) => saveSettings({ theme: value }),
+    ),
+    choice(
+      "locale",
+      [
+        ["auto", t("locale.auto")],
+        ["en", "English"],
+        ["pt", "Português"],
+      ],
+      locale,
+      (value) => {
+        saveSettings({ locale: value });
+        close();
+        redraw();
+        openSettings();
+      },
+    ),
+    h(
+      "div",
+      { class: "setting" },
       h("p", { class: "label" }, t("key")),
-      h("div", { class: "setting-row" }, h("p", { class: "help" }, t(apiKey() ? "key.used" : "key.none")),
+      h(
+        "div",
+        { class: "setting-row" },
+        h("p", { class: "help" }, t(apiKey() ? "key.used" : "key.none")),
         apiKey()
-          ? h("button", { type: "button", class: "button small", on: { click: () => { saveApiKey("", false); location.reload(); } } }, t("key.forget"))
-          : h("button", { type: "button", class: "button small", on: { click: () => { close(); askKey(false).then((isNew) => isNew && redraw()); } } }, t("key")))),
+          ? h(
+              "button",
+              {
+                type: "button",
+                class: "button small",
+                on: {
+                  click: () => {
+                    saveApiKey("", false);
+                    location.reload();
+                  },
+                },
+              },
+              t("key.forget"),
+            )
+          : h(
+              "button",
+              {
+                type: "button",
+                class: "button small",
+                on: {
+                  click: () => {
+                    close();
+                    askKey(false).then((isNew) => isNew && redraw());
+                  },
+                },
+              },
+              t("key"),
+            ),
+      ),
+    ),
     h("p", { class: "setting-foot" }, h("a", { href: "docs", target: "_blank", rel: "noopener" }, t("api_docs"))),
   ]);
 }
 
 /** Asks for a key; whether one was entered. */
 async function askKey(isWrong) {
-  const field = h("input", { type: "password", id: "key-field", class: "field", autocomplete: "off", spellcheck: "false", required: true });
+  const field = h("input", {
+    type: "password",
+    id: "key-field",
+    class: "field",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+  });
   const remember = h("input", { type: "checkbox", id: "key-remember" });
-  const { closed } = openDialog({ title: t("key.title"), closeLabel: t("close"), className: "dialog-small dialog-key" }, (close) =>
-    h("form", { method: "dialog", on: { submit: (event) => { event.preventDefault(); if (field.value.trim()) close(field.value.trim()); } } },
-      h("p", {}, t("key.text")),
-      isWrong ? h("p", { class: "form-error", role: "alert" }, t("key.wrong")) : null,
-      h("label", { for: "key-field", class: "label" }, t("key")),
-      field,
-      h("label", { class: "check", for: "key-remember" }, remember, h("span", {}, t("key.remember"))),
-      h("div", { class: "dialog-actions" }, h("button", { type: "submit", class: "button primary" }, t("key.enter")))));
+  const { closed } = openDialog(
+    { title: t("key.title"), closeLabel: t("close"), className: "dialog-small dialog-key" },
+    (close) =>
+      h(
+        "form",
+        {
+          method: "dialog",
+          on: {
+            submit: (event) => {
+              event.preventDefault();
+              if (field.value.trim()) close(field.value.trim());
+            },
+          },
+        },
+        h("p", {}, t("key.text")),
+        isWrong ? h("p", { class: "form-error", role: "alert" }, t("key.wrong")) : null,
+        h("label", { for: "key-field", class: "label" }, t("key")),
+        field,
+        h("label", { class: "check", for: "key-remember" }, remember, h("span", {}, t("key.remember"))),
+        h("div", { class: "dialog-actions" }, h("button", { type: "submit", class: "button primary" }, t("key.enter"))),
+      ),
+  );
   field.focus();
   const key = await closed;
   if (!key) return false;
@@ -101,9 +193,19 @@ function acceptDrops() {
   let depth = 0;
   const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   const mark = (isOver) => document.body.classList.toggle("dropping", isOver);
-  window.addEventListener("dragenter", (event) => { if (hasFiles(event)) { depth += 1; mark(true); } });
-  window.addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); if (depth === 0) mark(false); });
-  window.addEventListener("dragover", (event) => { if (hasFiles(event)) event.preventDefault(); });
+  window.addEventListener("dragenter", (event) => {
+    if (hasFiles(event)) {
+      depth += 1;
+      mark(true);
+    }
+  });
+  window.addEventListener("dragleave", () => {
+    depth = Math.max(0, depth - 1);
+    if (depth === 0) mark(false);
+  });
+  window.addEventListener("dragover", (event) => {
+    if (hasFiles(event)) event.preventDefault();
+  });
   window.addEventListener("drop", (event) => {
     depth = 0;
     mark(false);
@@ -133,7 +235,10 @@ function watchConnection() {
     banner.textContent = isReachable ? "" : t("offline");
     for (let wait = 1000; !banner.hidden; wait = Math.min(10_000, wait * 1.5)) {
       await new Promise((resolve) => setTimeout(resolve, wait));
-      const isBack = await fetch(new URL("../../health/live", apiUrl("")), { cache: "no-store" }).then((answer) => answer.ok, () => false);
+      const isBack = await fetch(new URL("../../health/live", apiUrl("")), { cache: "no-store" }).then(
+        (answer) => answer.ok,
+        () => false,
+      );
       if (!isBack) continue;
       setReachable(true);
       toast(t("online"));
@@ -145,15 +250,24 @@ function watchConnection() {
 }
 
 uploads.addEventListener("job", ({ detail: { item, job } }) => {
-  const known = { ...job, filename: job.filename ?? item.file?.name, source: job.source ?? (item.url ? { kind: "url", url: item.url } : undefined) };
+  const known = {
+    ...job,
+    filename: job.filename ?? item.file?.name,
+    source: job.source ?? (item.url ? { kind: "url", url: item.url } : undefined),
+  };
   history.update(known);
-  if (uploads.items.length === 0 && page instanceof ComposePage && page.sources.length === 0) location.hash = `#/t/${job.job_id}`;
+  if (uploads.items.length === 0 && page instanceof ComposePage && page.sources.length === 0)
+    location.hash = `#/t/${job.job_id}`;
   else toast(t("upload.started", { name: sourceName(known) }));
 });
 window.addEventListener("beforeunload", (event) => {
   if (uploads.isBusy) event.preventDefault();
 });
-window.addEventListener("hashchange", show);
+window.addEventListener("hashchange", () => {
+  show();
+  // Whoever reads by ear goes on in the new view, not in the list.
+  main.focus({ preventScroll: true });
+});
 document.addEventListener("keydown", (event) => handleShortcut(event, page));
 
 onKeyNeeded(askKey);

@@ -19,12 +19,33 @@ export class ComposePage {
     this.list = h("ul", { class: "files" });
     this.queue = h("ul", { class: "files sending" });
     this.picker = h("input", {
-      type: "file", id: "file", class: "visually-hidden", multiple: true, accept: ACCEPT,
-      on: { change: () => { this.addFiles(this.picker.files); this.picker.value = ""; } },
+      type: "file",
+      id: "file",
+      class: "visually-hidden",
+      multiple: true,
+      accept: ACCEPT,
+      on: {
+        change: () => {
+          this.addFiles(this.picker.files);
+          this.picker.value = "";
+        },
+      },
     });
-    this.urlField = h("input", { type: "url", id: "url", class: "field", placeholder: t("url.placeholder"), autocomplete: "off", "aria-label": t("url.label") });
+    this.urlField = h("input", {
+      type: "url",
+      id: "url",
+      class: "field",
+      placeholder: t("url.placeholder"),
+      autocomplete: "off",
+      "aria-label": t("url.label"),
+    });
     this.urlError = h("p", { class: "form-error", role: "alert", hidden: true }, t("url.bad"));
-    this.start = h("button", { type: "button", class: "button primary large", id: "start", on: { click: () => this.#start() } });
+    this.start = h("button", {
+      type: "button",
+      class: "button primary large",
+      id: "start",
+      on: { click: () => this.#start() },
+    });
     fill(main, this.#build());
     this.onChange = ({ detail }) => this.#showUpload(detail);
     uploads.addEventListener("change", this.onChange);
@@ -36,7 +57,10 @@ export class ComposePage {
   /** Adds files to what will be transcribed. */
   addFiles(files) {
     for (const file of files) {
-      const isTwice = this.sources.some(({ file: other }) => other && other.name === file.name && other.size === file.size && other.lastModified === file.lastModified);
+      const isTwice = this.sources.some(
+        ({ file: other }) =>
+          other && other.name === file.name && other.size === file.size && other.lastModified === file.lastModified,
+      );
       if (!isTwice) this.sources.push({ file });
     }
     this.#showSources();
@@ -47,24 +71,45 @@ export class ComposePage {
   }
 
   #build() {
-    const drop = h("label", { class: "drop", for: "file" },
+    const drop = h(
+      "label",
+      { class: "drop", for: "file" },
       h("span", { class: "drop-icon" }, icon("upload")),
       h("span", { class: "drop-title" }, t("drop.title")),
       h("span", { class: "drop-choose" }, t("drop.or"), " ", h("span", { class: "linkish" }, t("drop.choose"))),
-      h("span", { class: "drop-hint" }, t("drop.hint")));
-    return h("div", { class: "compose" },
+      h("span", { class: "drop-hint" }, t("drop.hint")),
+    );
+    return h(
+      "div",
+      { class: "compose" },
       h("div", { class: "compose-head" }, h("h1", {}, t("compose.title")), h("p", {}, t("compose.subtitle"))),
       this.queue,
-      h("div", { class: "card" },
+      h(
+        "div",
+        { class: "card" },
         this.picker,
         drop,
-        h("form", { class: "url-row", novalidate: true, on: { submit: (event) => { event.preventDefault(); this.#addUrl(); } } },
+        h(
+          "form",
+          {
+            class: "url-row",
+            novalidate: true,
+            on: {
+              submit: (event) => {
+                event.preventDefault();
+                this.#addUrl();
+              },
+            },
+          },
           h("div", { class: "url-field" }, icon("link"), this.urlField),
-          h("button", { type: "submit", class: "button" }, t("url.add"))),
+          h("button", { type: "submit", class: "button" }, t("url.add")),
+        ),
         this.urlError,
         this.list,
         this.form.element,
-        h("div", { class: "compose-foot" }, this.start)));
+        h("div", { class: "compose-foot" }, this.start),
+      ),
+    );
   }
 
   #addUrl() {
@@ -87,17 +132,23 @@ export class ComposePage {
   }
 
   #showSources() {
-    fill(this.list, this.sources.map((source) => {
-      const name = source.file?.name ?? source.url;
-      return h("li", { class: "file" },
-        icon(source.file ? "file" : "link"),
-        h("span", { class: "file-name", dir: "auto" }, name),
-        h("span", { class: "file-fact" }, source.file ? size(source.file.size) : ""),
-        iconButton("close", t("files.remove", { name }), () => {
-          this.sources = this.sources.filter((other) => other !== source);
-          this.#showSources();
-        }));
-    }));
+    fill(
+      this.list,
+      this.sources.map((source) => {
+        const name = source.file?.name ?? source.url;
+        return h(
+          "li",
+          { class: "file" },
+          icon(source.file ? "file" : "link"),
+          h("span", { class: "file-name", dir: "auto" }, name),
+          h("span", { class: "file-fact" }, source.file ? size(source.file.size) : ""),
+          iconButton("close", t("files.remove", { name }), () => {
+            this.sources = this.sources.filter((other) => other !== source);
+            this.#showSources();
+          }),
+        );
+      }),
+    );
     fill(this.start, icon("wave"), t("start.count", { count: this.sources.length || 1 }));
   }
 
@@ -139,13 +190,32 @@ export class ComposePage {
 
   #uploadRow(item) {
     const bar = h("div", { class: "bar-fill" });
-    const meter = h("div", { class: "bar thin", role: "progressbar", "aria-label": item.name, "aria-valuemin": 0, "aria-valuemax": 100 }, bar);
+    const meter = h(
+      "div",
+      { class: "bar thin", role: "progressbar", "aria-label": item.name, "aria-valuemin": 0, "aria-valuemax": 100 },
+      bar,
+    );
     const fact = h("span", { class: "file-fact", role: item.state === "failed" ? "alert" : null });
-    const row = h("li", { class: `file upload ${item.state === "failed" ? "upload-failed" : ""}`, data: { state: item.state } },
+    const row = h(
+      "li",
+      { class: `file upload ${item.state === "failed" ? "upload-failed" : ""}`, data: { state: item.state } },
       icon(item.state === "failed" ? "alert" : item.file ? "upload" : "link"),
-      h("div", { class: "upload-text" }, h("span", { class: "file-name", dir: "auto" }, item.name), fact, item.state === "failed" ? null : meter));
+      h(
+        "div",
+        { class: "upload-text" },
+        h("span", { class: "file-name", dir: "auto" }, item.name),
+        fact,
+        item.state === "failed" ? null : meter,
+      ),
+    );
     append(row, [
-      item.state === "failed" ? h("button", { type: "button", class: "button small", on: { click: () => this.uploads.retry(item) } }, t("retry")) : null,
+      item.state === "failed"
+        ? h(
+            "button",
+            { type: "button", class: "button small", on: { click: () => this.uploads.retry(item) } },
+            t("retry"),
+          )
+        : null,
       iconButton("close", t("upload.cancel", { name: item.name }), () => this.uploads.remove(item)),
     ]);
     return Object.assign(row, { item, bar, meter, fact });

@@ -23,7 +23,14 @@ const ICONS = {
   alert: ["M12 8v5", "M12 16.5v.1", "M12 3.5l9 16H3z"],
   trash: ["M4.5 7h15", "M9.5 7V4.5h5V7", "M6.5 7l1 13h9l1-13", "M10 11v5.5", "M14 11v5.5"],
   more: ["M5.5 12v.1", "M12 12v.1", "M18.5 12v.1"],
-  gear: ["M4 7h9", "M17 7h3", "M4 17h3", "M11 17h9", "M15 9.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5z", "M9 19.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5z"],
+  gear: [
+    "M4 7h9",
+    "M17 7h3",
+    "M4 17h3",
+    "M11 17h9",
+    "M15 9.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5z",
+    "M9 19.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5z",
+  ],
   keyboard: ["M3.5 6.5h17v11h-17z", "M7 10v.1", "M10.3 10v.1", "M13.7 10v.1", "M17 10v.1", "M8 14h8"],
   left: ["M14.5 5.5L8 12l6.5 6.5"],
   up: ["M5.5 14.5L12 8l6.5 6.5"],
@@ -32,7 +39,12 @@ const ICONS = {
   pencil: ["M4.5 19.5l1-4.5L16 4.5l3.5 3.5L9 18.5z", "M13.5 7l3.5 3.5"],
   retry: ["M20 12a8 8 0 1 1-2.6-5.9", "M20 4v4.5h-4.5"],
   clock: ["M12 20.5a8.5 8.5 0 1 0 0-17 8.5 8.5 0 0 0 0 17z", "M12 7.5V12l3 2"],
-  people: ["M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7z", "M2.5 19.5a6.5 6.5 0 0 1 13 0", "M16 4.5a3.5 3.5 0 0 1 0 6.5", "M18 14a6.5 6.5 0 0 1 3.5 5.5"],
+  people: [
+    "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7z",
+    "M2.5 19.5a6.5 6.5 0 0 1 13 0",
+    "M16 4.5a3.5 3.5 0 0 1 0 6.5",
+    "M18 14a6.5 6.5 0 0 1 3.5 5.5",
+  ],
   wave: ["M4 10.5v3", "M8 7v10", "M12 4v16", "M16 8v8", "M20 10.5v3"],
   file: ["M6 3.5h8l4.5 4.5v12.5H6z", "M13.5 3.5V8.5h5"],
   follow: ["M12 4v13", "M7 12l5 5 5-5", "M6 21h12"],
@@ -93,9 +105,18 @@ export function icon(name, className = "icon") {
 
 /** A button that shows only an icon; `label` is its name and its tooltip. */
 export function iconButton(name, label, onClick, properties = {}) {
-  return h("button", {
-    type: "button", class: "icon-button", "aria-label": label, title: label, on: { click: onClick }, ...properties,
-  }, icon(name));
+  return h(
+    "button",
+    {
+      type: "button",
+      class: "icon-button",
+      "aria-label": label,
+      title: label,
+      on: { click: onClick },
+      ...properties,
+    },
+    icon(name),
+  );
 }
 
 /** A short message at the foot of the page, gone after a while. */
@@ -124,7 +145,12 @@ export function openDialog({ title, closeLabel, className = "" }, build) {
     dialog.close();
   };
   append(dialog, [
-    h("div", { class: "dialog-head" }, heading, iconButton("close", closeLabel, () => close())),
+    h(
+      "div",
+      { class: "dialog-head" },
+      heading,
+      iconButton("close", closeLabel, () => close()),
+    ),
     h("div", { class: "dialog-body" }, build(close)),
   ]);
   document.body.append(dialog);
@@ -157,13 +183,32 @@ export function menuButton(button, items) {
   const outside = (event) => {
     if (!wrapper.contains(event.target)) close(false);
   };
-  const entry = (item) => h("button", {
-    type: "button", role: "menuitem", tabindex: "-1", class: item.danger ? "menu-item danger" : "menu-item",
-    data: item.key ? { key: item.key } : {},
-    on: { click: () => { close(true); item.action(); } },
-  }, item.icon ? icon(item.icon) : null, h("span", {}, item.label), item.hint ? h("span", { class: "hint" }, item.hint) : null);
+  const entry = (item) =>
+    h(
+      "button",
+      {
+        type: "button",
+        role: "menuitem",
+        tabindex: "-1",
+        class: item.danger ? "menu-item danger" : "menu-item",
+        data: item.key ? { key: item.key } : {},
+        on: {
+          click: () => {
+            close(true);
+            item.action();
+          },
+        },
+      },
+      item.icon ? icon(item.icon) : null,
+      h("span", {}, item.label),
+      item.hint ? h("span", { class: "hint" }, item.hint) : null,
+    );
   const open = () => {
-    menu = h("div", { class: "menu", role: "menu", on: { keydown: (event) => moveInMenu(event, menu, close) } }, items().map(entry));
+    menu = h(
+      "div",
+      { class: "menu", role: "menu", on: { keydown: (event) => moveInMenu(event, menu, close) } },
+      items().map(entry),
+    );
     wrapper.append(menu);
     button.setAttribute("aria-expanded", "true");
     document.addEventListener("pointerdown", outside, true);

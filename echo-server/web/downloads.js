@@ -34,9 +34,8 @@ function nameFields(value, names) {
     if (key === "speaker") return [key, named(inner)];
     if (key === "speakers" && Array.isArray(inner)) {
       const renamed = inner.map((item) =>
-        typeof item === "object" && item !== null && "id" in item
-          ? { ...item, label: named(item.id) }
-          : named(item));
+        typeof item === "object" && item !== null && "id" in item ? { ...item, label: named(item.id) } : named(item),
+      );
       return [key, renamed];
     }
     return [key, nameFields(inner, names)];
@@ -55,6 +54,9 @@ function escapeVtt(name) {
 
 /** `meeting.mp3` as `meeting.srt`. */
 export function downloadName(sourceName, format) {
-  const stem = sourceName.replace(/\.[A-Za-z0-9]{1,5}$/, "").replace(/[\\/:*?"<>|\u0000-\u001f]+/g, "_").trim();
+  const stem = sourceName
+    .replace(/\.[A-Za-z0-9]{1,5}$/, "")
+    .replace(/[\\/:*?"<>|\u0000-\u001f]+/g, "_")
+    .trim();
   return `${stem || "transcript"}.${format}`;
 }

@@ -36,7 +36,10 @@ export function size(bytes) {
   }
   const digits = at > 1 && value < 10 ? 1 : 0;
   return new Intl.NumberFormat(locale(), {
-    style: "unit", unit: names[at], unitDisplay: "short", maximumFractionDigits: digits,
+    style: "unit",
+    unit: names[at],
+    unitDisplay: "short",
+    maximumFractionDigits: digits,
   }).format(value);
 }
 

@@ -32,34 +32,65 @@ export class History {
     setInterval(() => {
       if (!document.hidden && this.jobs.some((job) => !isFinal(job))) this.#refresh();
     }, REFRESH_MS);
-    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.#refresh(); });
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) this.#refresh();
+    });
   }
 
   /** Draws the list anew, for instance in another language. */
   build() {
     this.field = h("input", {
-      type: "search", class: "search-input", placeholder: t("history.search"), "aria-label": t("history.search"), autocomplete: "off", spellcheck: "false",
+      type: "search",
+      class: "search-input",
+      placeholder: t("history.search"),
+      "aria-label": t("history.search"),
+      autocomplete: "off",
+      spellcheck: "false",
       value: this.field?.value ?? "",
-      on: { input: () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.load(), SEARCH_DELAY_MS); } },
+      on: {
+        input: () => {
+          clearTimeout(this.timer);
+          this.timer = setTimeout(() => this.load(), SEARCH_DELAY_MS);
+        },
+      },
     });
-    this.tabs = h("div", { class: "segmented", role: "group", "aria-label": t("history.status") },
-      Object.keys(FILTERS).map((filter) => h("button", {
-        type: "button", "aria-pressed": String(filter === this.filter), data: { filter }, on: { click: () => this.#setFilter(filter) },
-      }, t(`history.${filter}`))));
+    this.tabs = h(
+      "div",
+      { class: "segmented", role: "group", "aria-label": t("history.status") },
+      Object.keys(FILTERS).map((filter) =>
+        h(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": String(filter === this.filter),
+            data: { filter },
+            on: { click: () => this.#setFilter(filter) },
+          },
+          t(`history.${filter}`),
+        ),
+      ),
+    );
     this.list = h("ul", { class: "jobs" });
     this.foot = h("div", { class: "history-foot" });
     this.nav.setAttribute("aria-label", t("history"));
-    fill(this.nav,
+    fill(
+      this.nav,
       h("h2", { class: "history-title" }, t("history")),
       h("div", { class: "history-tools" }, h("div", { class: "search" }, icon("search"), this.field), this.tabs),
-      this.list, this.foot);
+      this.list,
+      this.foot,
+    );
     return this.load();
   }
 
   /** Loads the first page. */
   async load() {
     this.cursor = null;
-    if (this.jobs.length === 0) fill(this.list, [1, 2, 3].map(() => h("li", { class: "skeleton", "aria-hidden": "true" })));
+    if (this.jobs.length === 0)
+      fill(
+        this.list,
+        [1, 2, 3].map(() => h("li", { class: "skeleton", "aria-hidden": "true" })),
+      );
     await this.#fetch(false);
   }
 
@@ -130,8 +161,13 @@ export class History {
       const page = await call(this.#query(null, limit));
       if (request !== this.request) return;
       const fresh = new Set(page.items.map((job) => job.job_id));
-      const older = this.cursor === null && page.next_cursor === null ? [] : this.jobs.slice(page.items.length).filter((job) => !fresh.has(job.job_id));
-      const hasSameRows = page.items.every((job, at) => this.jobs[at]?.job_id === job.job_id) && page.items.length + older.length === this.jobs.length;
+      const older =
+        this.cursor === null && page.next_cursor === null
+          ? []
+          : this.jobs.slice(page.items.length).filter((job) => !fresh.has(job.job_id));
+      const hasSameRows =
+        page.items.every((job, at) => this.jobs[at]?.job_id === job.job_id) &&
+        page.items.length + older.length === this.jobs.length;
       this.jobs = [...page.items, ...older];
       if (hasSameRows) for (const [at, job] of this.jobs.entries()) this.#patch(this.list.children[at], job);
       else this.#show();
@@ -142,7 +178,10 @@ export class History {
 
   #show() {
     const focused = document.activeElement?.dataset?.job;
-    fill(this.list, this.jobs.map((job) => this.#row(job)));
+    fill(
+      this.list,
+      this.jobs.map((job) => this.#row(job)),
+    );
     if (focused) this.list.querySelector(`[data-job="${CSS.escape(focused)}"]`)?.focus();
     fill(this.foot, this.#footText());
   }
@@ -151,23 +190,56 @@ export class History {
     if (this.jobs.length === 0) {
       const isSearch = this.field.value.trim() !== "" || this.filter !== "all";
       const key = isSearch ? "history.none" : "history.empty";
-      return h("div", { class: "empty small" }, icon("wave", "icon empty-icon"), h("p", { class: "strong" }, t(key)), h("p", {}, t(`${key}.help`)));
+      return h(
+        "div",
+        { class: "empty small" },
+        icon("wave", "icon empty-icon"),
+        h("p", { class: "strong" }, t(key)),
+        h("p", {}, t(`${key}.help`)),
+      );
     }
     if (!this.cursor) return null;
-    return h("button", { type: "button", class: "button wide", on: { click: (event) => { event.target.disabled = true; this.#fetch(true); } } }, t("history.more"));
+    return h(
+      "button",
+      {
+        type: "button",
+        class: "button wide",
+        on: {
+          click: (event) => {
+            event.target.disabled = true;
+            this.#fetch(true);
+          },
+        },
+      },
+      t("history.more"),
+    );
   }
 
   #showError(error) {
     if (this.jobs.length === 0) fill(this.list);
-    fill(this.foot, h("div", { class: "empty small" },
-      icon("alert", "icon empty-icon"),
-      h("p", { class: "strong" }, t("history.error")), h("p", {}, error.sentence ?? ""),
-      h("button", { type: "button", class: "button", on: { click: () => this.load() } }, t("retry"))));
+    fill(
+      this.foot,
+      h(
+        "div",
+        { class: "empty small" },
+        icon("alert", "icon empty-icon"),
+        h("p", { class: "strong" }, t("history.error")),
+        h("p", {}, error.sentence ?? ""),
+        h("button", { type: "button", class: "button", on: { click: () => this.load() } }, t("retry")),
+      ),
+    );
   }
 
   #row(job) {
-    const item = h("li", { class: "job-item" },
-      h("a", { href: `#/t/${job.job_id}`, data: { job: job.job_id }, "aria-current": job.job_id === this.selected ? "page" : null }));
+    const item = h(
+      "li",
+      { class: "job-item" },
+      h("a", {
+        href: `#/t/${job.job_id}`,
+        data: { job: job.job_id },
+        "aria-current": job.job_id === this.selected ? "page" : null,
+      }),
+    );
     this.#patch(item, job);
     return item;
   }
@@ -183,14 +255,22 @@ export class History {
     bar.style.transform = `scaleX(${share})`;
     const state = job.cancel_requested && isActive ? t("status.cancelling") : t(`status.${job.status}`);
     const facts = [
-      job.status === "completed" ? null : h("span", { class: "job-state" }, job.status === "processing" && share > 0 ? `${state} · ${percent(share)}` : state),
+      job.status === "completed"
+        ? null
+        : h(
+            "span",
+            { class: "job-state" },
+            job.status === "processing" && share > 0 ? `${state} · ${percent(share)}` : state,
+          ),
       job.created_at ? h("span", {}, when(job.created_at)) : null,
       duration(job) ? h("span", {}, clock(duration(job))) : null,
     ];
-    fill(item.firstElementChild,
+    fill(
+      item.firstElementChild,
       h("span", { class: "job-name", dir: "auto" }, sourceName(job)),
       h("span", { class: "facts" }, facts),
-      job.status === "processing" ? h("div", { class: "bar thin" }, bar) : null);
+      job.status === "processing" ? h("div", { class: "bar thin" }, bar) : null,
+    );
   }
 }
 

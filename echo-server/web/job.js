@@ -46,16 +46,20 @@ export class JobPage {
   }
 
   #watch() {
-    watchJob(this.jobId, {
-      onJob: (changes) => {
-        this.job = { ...this.job, ...changes };
-        this.onChange(this.job);
-        if (this.view instanceof ProgressView) this.view.update(this.job);
+    watchJob(
+      this.jobId,
+      {
+        onJob: (changes) => {
+          this.job = { ...this.job, ...changes };
+          this.onChange(this.job);
+          if (this.view instanceof ProgressView) this.view.update(this.job);
+        },
+        onSegment: (segment) => this.view instanceof ProgressView && this.view.addSegment(segment),
+        onEnd: () => this.#finish(),
+        onGone: () => this.#showProblem(new ApiError({ status: 404, code: "job_not_found" })),
       },
-      onSegment: (segment) => this.view instanceof ProgressView && this.view.addSegment(segment),
-      onEnd: () => this.#finish(),
-      onGone: () => this.#showProblem(new ApiError({ status: 404, code: "job_not_found" })),
-    }, this.abort.signal);
+      this.abort.signal,
+    );
   }
 
   async #finish() {
@@ -94,12 +98,26 @@ export class JobPage {
       job.options?.model ?? job.result?.model?.id,
       job.cached ? t("job.cached") : null,
     ].filter(Boolean);
-    return h("header", { class: "job-head" },
-      h("a", { class: "icon-button back", href: "#/", "aria-label": t("job.back"), title: t("job.back") }, icon("left")),
-      h("div", { class: "job-title" },
+    return h(
+      "header",
+      { class: "job-head" },
+      h(
+        "a",
+        { class: "icon-button back", href: "#/", "aria-label": t("job.back"), title: t("job.back") },
+        icon("left"),
+      ),
+      h(
+        "div",
+        { class: "job-title" },
         h("h1", { title: sourceName(job), dir: "auto" }, sourceName(job)),
-        h("p", { class: "facts" }, facts.map((fact) => h("span", {}, fact)))),
-      actions);
+        h(
+          "p",
+          { class: "facts" },
+          facts.map((fact) => h("span", {}, fact)),
+        ),
+      ),
+      actions,
+    );
   }
 
   #menu() {
@@ -113,7 +131,10 @@ export class JobPage {
   }
 
   async #copyId() {
-    await navigator.clipboard?.writeText(this.jobId).then(() => toast(t("job.copied")), () => toast(t("job.copy.failed"), "error"));
+    await navigator.clipboard?.writeText(this.jobId).then(
+      () => toast(t("job.copied")),
+      () => toast(t("job.copy.failed"), "error"),
+    );
   }
 
   #showFailure(body) {
@@ -121,18 +142,36 @@ export class JobPage {
     const isCancelled = status === "cancelled";
     const text = isCancelled ? "" : errorSentence(error?.code, error?.message);
     const detail = isCancelled ? "" : [error?.code, error?.message].filter(Boolean).join(": ");
-    this.#showEmpty(body, isCancelled ? "close" : "alert", t(isCancelled ? "job.cancelled" : "job.failed"), text, true, detail);
+    this.#showEmpty(
+      body,
+      isCancelled ? "close" : "alert",
+      t(isCancelled ? "job.cancelled" : "job.failed"),
+      text,
+      true,
+      detail,
+    );
   }
 
   #showEmpty(body, iconName, title, text, canRetry, detail = "") {
-    fill(body, h("div", { class: "empty" },
-      icon(iconName, "icon empty-icon"),
-      h("h2", {}, title),
-      text ? h("p", {}, text) : null,
-      detail ? h("p", { class: "detail" }, detail) : null,
-      canRetry
-        ? h("button", { type: "button", class: "button primary", on: { click: () => this.#retry() } }, icon("retry"), t("job.retry"))
-        : h("a", { class: "button", href: "#/" }, t("new"))));
+    fill(
+      body,
+      h(
+        "div",
+        { class: "empty" },
+        icon(iconName, "icon empty-icon"),
+        h("h2", {}, title),
+        text ? h("p", {}, text) : null,
+        detail ? h("p", { class: "detail" }, detail) : null,
+        canRetry
+          ? h(
+              "button",
+              { type: "button", class: "button primary", on: { click: () => this.#retry() } },
+              icon("retry"),
+              t("job.retry"),
+            )
+          : h("a", { class: "button", href: "#/" }, t("new")),
+      ),
+    );
   }
 
   #showProblem(error) {
@@ -141,10 +180,19 @@ export class JobPage {
     const isMissing = error.status === 404;
     const body = h("div", { class: "job-body" });
     fill(this.main, h("article", { class: "job" }, body));
-    this.#showEmpty(body, "alert", isMissing ? t("job.missing") : error.sentence ?? String(error), isMissing ? t("job.missing.help") : "", false);
-    if (error.requestId && !isMissing) body.firstChild.append(h("p", { class: "detail" }, `${t("job.reference")}: ${error.requestId}`));
+    this.#showEmpty(
+      body,
+      "alert",
+      isMissing ? t("job.missing") : (error.sentence ?? String(error)),
+      isMissing ? t("job.missing.help") : "",
+      false,
+    );
+    if (error.requestId && !isMissing)
+      body.firstChild.append(h("p", { class: "detail" }, `${t("job.reference")}: ${error.requestId}`));
     if (!isMissing) {
-      body.firstChild.append(h("button", { type: "button", class: "button primary", on: { click: () => this.#load() } }, t("retry")));
+      body.firstChild.append(
+        h("button", { type: "button", class: "button primary", on: { click: () => this.#load() } }, t("retry")),
+      );
     }
   }
 
@@ -171,9 +219,12 @@ export class JobPage {
   async #delete() {
     const { closed } = openDialog({ title: t("job.delete.title"), closeLabel: t("close") }, (close) => [
       h("p", {}, t("job.delete.text")),
-      h("div", { class: "dialog-actions" },
+      h(
+        "div",
+        { class: "dialog-actions" },
         h("button", { type: "button", class: "button", on: { click: () => close(false) } }, t("cancel")),
-        h("button", { type: "button", class: "button danger", on: { click: () => close(true) } }, t("job.delete"))),
+        h("button", { type: "button", class: "button danger", on: { click: () => close(true) } }, t("job.delete")),
+      ),
     ]);
     if (!(await closed)) return;
     try {

@@ -18,15 +18,34 @@ export class OptionsForm {
     const last = lastOptions();
     this.last = last;
     this.language = select("opt-language", [["", t("opt.language.auto")], ...languages()], last.language ?? "");
-    this.task = select("opt-task", [["transcribe", t("opt.task.transcribe")], ["translate", t("opt.task.translate")]], last.task);
+    this.task = select(
+      "opt-task",
+      [
+        ["transcribe", t("opt.task.transcribe")],
+        ["translate", t("opt.task.translate")],
+      ],
+      last.task,
+    );
     this.model = select("opt-model", [], "");
     this.modelField = labelled("opt-model", t("opt.model"), this.model);
     this.modelField.hidden = true;
     this.words = toggle("opt-words", last.word_timestamps ?? true);
     this.diarize = toggle("opt-diarize", last.diarize ?? false);
     this.speakerCount = this.#speakerCount();
-    this.prompt = h("textarea", { id: "opt-prompt", class: "field", rows: 2, maxlength: MAX_PROMPT_CHARS, "aria-describedby": "opt-prompt-help" });
-    this.hotwords = h("input", { id: "opt-hotwords", class: "field", type: "text", autocomplete: "off", "aria-describedby": "opt-hotwords-help" });
+    this.prompt = h("textarea", {
+      id: "opt-prompt",
+      class: "field",
+      rows: 2,
+      maxlength: MAX_PROMPT_CHARS,
+      "aria-describedby": "opt-prompt-help",
+    });
+    this.hotwords = h("input", {
+      id: "opt-hotwords",
+      class: "field",
+      type: "text",
+      autocomplete: "off",
+      "aria-describedby": "opt-hotwords-help",
+    });
     this.error = h("p", { class: "form-error", role: "alert", hidden: true });
     this.element = this.#build();
     this.diarize.addEventListener("change", () => this.#showSpeakers());
@@ -51,46 +70,87 @@ export class OptionsForm {
     Object.assign(options, counts);
     const prompt = this.prompt.value.trim();
     if (prompt) options.initial_prompt = prompt;
-    const hotwords = this.hotwords.value.split(",").map((word) => word.trim()).filter(Boolean);
+    const hotwords = this.hotwords.value
+      .split(",")
+      .map((word) => word.trim())
+      .filter(Boolean);
     if (hotwords.length) options.hotwords = hotwords;
     return options;
   }
 
   #build() {
     const switchRow = (input, label, help) =>
-      h("label", { class: "switch-row", for: input.id },
-        h("span", { class: "switch-text" }, h("span", { class: "switch-label" }, label), h("span", { class: "help" }, help)),
-        h("span", { class: "switch" }, input, h("span", { class: "switch-track", "aria-hidden": "true" })));
-    return h("div", { class: "options" },
-      h("div", { class: "option-grid" },
+      h(
+        "label",
+        { class: "switch-row", for: input.id },
+        h(
+          "span",
+          { class: "switch-text" },
+          h("span", { class: "switch-label" }, label),
+          h("span", { class: "help" }, help),
+        ),
+        h("span", { class: "switch" }, input, h("span", { class: "switch-track", "aria-hidden": "true" })),
+      );
+    return h(
+      "div",
+      { class: "options" },
+      h(
+        "div",
+        { class: "option-grid" },
         labelled("opt-language", t("opt.language"), this.language),
         labelled("opt-task", t("opt.task"), this.task),
-        this.modelField),
-      h("div", { class: "switches" },
+        this.modelField,
+      ),
+      h(
+        "div",
+        { class: "switches" },
         switchRow(this.words, t("opt.words"), t("opt.words.help")),
-        switchRow(this.diarize, t("opt.diarize"), t("opt.diarize.help"))),
+        switchRow(this.diarize, t("opt.diarize"), t("opt.diarize.help")),
+      ),
       this.speakerCount,
       this.error,
-      h("details", { class: "disclosure" },
+      h(
+        "details",
+        { class: "disclosure" },
         h("summary", {}, icon("down"), t("opt.more")),
-        h("div", { class: "disclosure-body" },
+        h(
+          "div",
+          { class: "disclosure-body" },
           labelled("opt-prompt", t("opt.prompt"), this.prompt, t("opt.prompt.help")),
-          labelled("opt-hotwords", t("opt.hotwords"), this.hotwords, t("opt.hotwords.help")))));
+          labelled("opt-hotwords", t("opt.hotwords"), this.hotwords, t("opt.hotwords.help")),
+        ),
+      ),
+    );
   }
 
   #speakerCount() {
-    const number = (id, label) => h("input", {
-      id, class: "field number", type: "number", min: 1, max: MAX_SPEAKERS, inputmode: "numeric", "aria-label": label, value: 2,
-    });
+    const number = (id, label) =>
+      h("input", {
+        id,
+        class: "field number",
+        type: "number",
+        min: 1,
+        max: MAX_SPEAKERS,
+        inputmode: "numeric",
+        "aria-label": label,
+        value: 2,
+      });
     this.least = number("opt-least", t("opt.speakers.least"));
     this.most = number("opt-most", t("opt.speakers.most"));
     this.most.value = "4";
-    this.counting = select("opt-counting", ["auto", "exact", "range"].map((way) => [way, t(`opt.speakers.${way}`)]), "auto");
+    this.counting = select(
+      "opt-counting",
+      ["auto", "exact", "range"].map((way) => [way, t(`opt.speakers.${way}`)]),
+      "auto",
+    );
     this.between = h("span", { class: "between" }, t("opt.speakers.and"));
     this.counting.addEventListener("change", () => this.#showSpeakers());
-    return h("div", { class: "speaker-count" },
+    return h(
+      "div",
+      { class: "speaker-count" },
       h("label", { for: "opt-counting", class: "label" }, t("opt.speakers")),
-      h("div", { class: "speaker-fields" }, wrapSelect(this.counting), this.least, this.between, this.most));
+      h("div", { class: "speaker-fields" }, wrapSelect(this.counting), this.least, this.between, this.most),
+    );
   }
 
   #showSpeakers() {
@@ -122,8 +182,12 @@ export class OptionsForm {
       // The server's default model is taken; there is nothing to choose from.
     }
     if (items.length < 2) return;
-    fill(this.model, items.map(({ id, default: isDefault }) =>
-      h("option", { value: isDefault ? "" : id }, isDefault ? t("opt.model.default", { name: id }) : id)));
+    fill(
+      this.model,
+      items.map(({ id, default: isDefault }) =>
+        h("option", { value: isDefault ? "" : id }, isDefault ? t("opt.model.default", { name: id }) : id),
+      ),
+    );
     const known = items.some(({ id, default: isDefault }) => id === this.last.model && !isDefault);
     this.model.value = known ? this.last.model : "";
     this.modelField.hidden = false;
@@ -131,7 +195,11 @@ export class OptionsForm {
 }
 
 function select(id, options, value) {
-  const element = h("select", { id, class: "field" }, options.map(([key, label]) => h("option", { value: key }, label)));
+  const element = h(
+    "select",
+    { id, class: "field" },
+    options.map(([key, label]) => h("option", { value: key }, label)),
+  );
   if (value && options.some(([key]) => key === value)) element.value = value;
   return element;
 }
@@ -145,8 +213,11 @@ function wrapSelect(element) {
 }
 
 function labelled(id, label, control, help) {
-  return h("div", { class: "labelled" },
+  return h(
+    "div",
+    { class: "labelled" },
     h("label", { for: id, class: "label" }, label),
     control.tagName === "SELECT" ? wrapSelect(control) : control,
-    help ? h("p", { class: "help", id: `${id}-help` }, help) : null);
+    help ? h("p", { class: "help", id: `${id}-help` }, help) : null,
+  );
 }

@@ -55,7 +55,10 @@ export async function measuredPeaks(job, duration, signal) {
 
 /** The server counts to 127; the loudest is made 1. */
 function scaled(peaks) {
-  const loudest = Math.max(1, peaks.reduce((most, peak) => Math.max(most, peak), 0));
+  const loudest = Math.max(
+    1,
+    peaks.reduce((most, peak) => Math.max(most, peak), 0),
+  );
   return Float32Array.from(peaks, (peak) => Math.pow(Math.max(0, peak) / loudest, 0.8));
 }
 

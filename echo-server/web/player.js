@@ -91,29 +91,56 @@ export class Player extends EventTarget {
     this.now = h("span", { class: "time-now" }, clock(0));
     this.total = h("span", { class: "time-total" });
     this.note = h("p", { class: "player-note", hidden: true });
-    this.speed = h("select", {
-      class: "speed", "aria-label": t("player.speed"), title: t("player.speed"),
-      on: { change: () => this.#setSpeed(Number(this.speed.value)) },
-    }, SPEEDS.map((speed) => h("option", { value: speed }, `${speed.toLocaleString(locale())}×`)));
+    this.speed = h(
+      "select",
+      {
+        class: "speed",
+        "aria-label": t("player.speed"),
+        title: t("player.speed"),
+        on: { change: () => this.#setSpeed(Number(this.speed.value)) },
+      },
+      SPEEDS.map((speed) => h("option", { value: speed }, `${speed.toLocaleString(locale())}×`)),
+    );
     this.speed.value = String(settings().speed);
     this.volume = h("input", {
-      type: "range", class: "volume", min: 0, max: 1, step: 0.05, "aria-label": t("player.volume"), value: settings().volume,
+      type: "range",
+      class: "volume",
+      min: 0,
+      max: 1,
+      step: 0.05,
+      "aria-label": t("player.volume"),
+      value: settings().volume,
       on: { input: () => this.#setVolume(Number(this.volume.value)) },
     });
-    this.muteButton = iconButton("volume", t("player.mute"), () => { this.audio.muted = !this.audio.muted; });
+    this.muteButton = iconButton("volume", t("player.mute"), () => {
+      this.audio.muted = !this.audio.muted;
+    });
     this.#showPlaying();
-    return h("section", { class: "player", "aria-label": t("player") },
+    return h(
+      "section",
+      { class: "player", "aria-label": t("player") },
       this.note,
       this.waveform.element,
-      h("div", { class: "controls" },
-        h("div", { class: "controls-main" },
+      h(
+        "div",
+        { class: "controls" },
+        h(
+          "div",
+          { class: "controls-main" },
           iconButton("back", t("player.back"), () => this.skip(-5)),
           this.playButton,
-          iconButton("forward", t("player.forward"), () => this.skip(5))),
+          iconButton("forward", t("player.forward"), () => this.skip(5)),
+        ),
         h("div", { class: "times" }, this.now, h("span", { class: "time-of", "aria-hidden": "true" }, "/"), this.total),
-        h("div", { class: "controls-side" },
-          h("div", { class: "volume-box" }, this.muteButton, this.volume), this.speed)),
-      this.audio);
+        h(
+          "div",
+          { class: "controls-side" },
+          h("div", { class: "volume-box" }, this.muteButton, this.volume),
+          this.speed,
+        ),
+      ),
+      this.audio,
+    );
   }
 
   #listen() {
@@ -132,7 +159,9 @@ export class Player extends EventTarget {
       }
       if (Number.isFinite(this.audio.duration)) this.#setDuration(this.audio.duration);
     });
-    on("canplay", () => { this.lostTickets = 0; });
+    on("canplay", () => {
+      this.lostTickets = 0;
+    });
     on("volumechange", () => this.#showVolume());
     on("error", () => this.#recover());
   }
@@ -150,8 +179,10 @@ export class Player extends EventTarget {
     if (this.isDestroyed) return;
     this.lostTickets += 1;
     if (this.lostTickets > 1) {
-      const isGone = await fetch(this.audio.currentSrc, { headers: { Range: "bytes=0-0" } })
-        .then((response) => response.status === 404 || response.status === 410, () => false);
+      const isGone = await fetch(this.audio.currentSrc, { headers: { Range: "bytes=0-0" } }).then(
+        (response) => response.status === 404 || response.status === 410,
+        () => false,
+      );
       this.#giveUp(isGone ? "player.gone" : "player.unplayable");
       return;
     }

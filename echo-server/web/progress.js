@@ -2,7 +2,6 @@
  * A transcription under way: how far it is, what is being done, and the text as it is heard.
  */
 
-import { sourceName } from "./api.js";
 import { fill, h } from "./dom.js";
 import { clock, percent, spokenDuration } from "./format.js";
 import { has, t } from "./i18n.js";
@@ -25,30 +24,55 @@ export class ProgressView {
     this.steps = STEPS.filter((step) => step.isShown?.(job) ?? true);
     this.reached = 0;
     this.bar = h("div", { class: "bar-fill" });
-    this.meter = h("div", {
-      class: "bar", role: "progressbar", "aria-label": t("job.progress"), "aria-valuemin": 0, "aria-valuemax": 100,
-    }, this.bar);
+    this.meter = h(
+      "div",
+      {
+        class: "bar",
+        role: "progressbar",
+        "aria-label": t("job.progress"),
+        "aria-valuemin": 0,
+        "aria-valuemax": 100,
+      },
+      this.bar,
+    );
     this.stage = h("p", { class: "stage", "aria-live": "polite" });
     this.share = h("p", { class: "share" });
-    this.list = h("ol", { class: "steps" }, this.steps.map((step) => h("li", {}, h("span", {}, t(`step.${step.key}`)))));
+    this.list = h(
+      "ol",
+      { class: "steps" },
+      this.steps.map((step) => h("li", {}, h("span", {}, t(`step.${step.key}`)))),
+    );
     this.note = h("p", { class: "note" }, t("job.leave"));
-    this.cancelButton = h("button", { type: "button", class: "button quiet", on: { click: onCancel } }, t("job.cancel"));
+    this.cancelButton = h(
+      "button",
+      { type: "button", class: "button quiet", on: { click: onCancel } },
+      t("job.cancel"),
+    );
     this.live = h("div", { class: "live", hidden: true, role: "log", "aria-label": t("job.live"), tabindex: 0 });
-    fill(body,
-      h("div", { class: "progress", "aria-label": sourceName(job) },
+    fill(
+      body,
+      h(
+        "div",
+        { class: "progress" },
         h("div", { class: "progress-head" }, this.stage, this.share),
         this.meter,
         this.list,
-        h("div", { class: "progress-foot" }, this.note, this.cancelButton)),
-      this.live);
+        h("div", { class: "progress-foot" }, this.note, this.cancelButton),
+      ),
+      this.live,
+    );
     this.update(job);
   }
 
   /** Shows what has changed. */
   update(job) {
-    const stage = job.status === "pending" ? "queued" : job.stage ?? "starting";
+    const stage = job.status === "pending" ? "queued" : (job.stage ?? "starting");
     const isCancelling = job.cancel_requested === true;
-    const text = isCancelling ? t("status.cancelling") : has(`stage.${stage}`) ? t(`stage.${stage}`) : t("status.processing");
+    const text = isCancelling
+      ? t("status.cancelling")
+      : has(`stage.${stage}`)
+        ? t(`stage.${stage}`)
+        : t("status.processing");
     if (this.stage.textContent !== text) this.stage.textContent = text;
     this.cancelButton.disabled = isCancelling;
     const share = Math.min(1, Math.max(0, job.progress ?? 0));
@@ -67,7 +91,9 @@ export class ProgressView {
       else item.removeAttribute("aria-current");
     }
     const isRetry = (job.attempt ?? 1) > 1 && job.max_attempts;
-    this.note.textContent = isRetry ? t("job.attempt", { attempt: job.attempt, max: job.max_attempts }) : t("job.leave");
+    this.note.textContent = isRetry
+      ? t("job.attempt", { attempt: job.attempt, max: job.max_attempts })
+      : t("job.leave");
   }
 
   /** Adds text that was just recognised. */
@@ -76,7 +102,9 @@ export class ProgressView {
     if (!text) return;
     const isAtEnd = this.live.scrollHeight - this.live.scrollTop - this.live.clientHeight < 60;
     this.live.hidden = false;
-    this.live.append(h("p", {}, h("span", { class: "live-time" }, clock(segment.start)), h("span", { dir: "auto" }, text)));
+    this.live.append(
+      h("p", {}, h("span", { class: "live-time" }, clock(segment.start)), h("span", { dir: "auto" }, text)),
+    );
     while (this.live.childElementCount > MAX_LIVE_SEGMENTS) this.live.firstElementChild.remove();
     if (isAtEnd) this.live.scrollTop = this.live.scrollHeight;
   }
@@ -87,6 +115,7 @@ export class ProgressView {
 function queueText(job) {
   const parts = [];
   if (job.queue_position > 0) parts.push(t("queue.position", { position: job.queue_position }));
-  if (job.estimated_start_seconds > 0) parts.push(t("queue.estimate", { time: spokenDuration(job.estimated_start_seconds) }));
+  if (job.estimated_start_seconds > 0)
+    parts.push(t("queue.estimate", { time: spokenDuration(job.estimated_start_seconds) }));
   return parts.join(" · ");
 }

@@ -28,10 +28,18 @@ export class ResultView {
     this.hits = [];
     this.activeHit = -1;
     this.transcript = new TranscriptView({
-      model: this.model, speakers: this.speakers, player: this.player, onRename: (speaker) => this.rename(speaker),
+      model: this.model,
+      speakers: this.speakers,
+      player: this.player,
+      onRename: (speaker) => this.rename(speaker),
     });
     actions.append(this.#downloadMenu());
-    fill(body, this.#toolbar(), h("div", { class: "transcript-box" }, this.transcript.element, this.transcript.followButton), this.player.element);
+    fill(
+      body,
+      this.#toolbar(),
+      h("div", { class: "transcript-box" }, this.transcript.element, this.transcript.followButton),
+      this.player.element,
+    );
     if (this.model.rows.length === 0) emptyTranscript(this.transcript.element, t("silence"), t("silence.help"));
     else this.transcript.start();
     this.speakers.addEventListener("change", () => this.#drawSpeakers());
@@ -59,16 +67,45 @@ export class ResultView {
   async rename(id) {
     const name = this.speakers.name(id);
     const field = h("input", {
-      type: "text", id: "speaker-name", class: "field", maxlength: 80, autocomplete: "off", value: this.speakers.names[id] ?? "", placeholder: name,
+      type: "text",
+      id: "speaker-name",
+      class: "field",
+      maxlength: 80,
+      autocomplete: "off",
+      value: this.speakers.names[id] ?? "",
+      placeholder: name,
     });
-    const { closed } = openDialog({ title: t("speaker.rename.title"), closeLabel: t("close"), className: "dialog-small" }, (close) =>
-      h("form", { method: "dialog", on: { submit: (event) => { event.preventDefault(); close(field.value); } } },
-        h("label", { for: "speaker-name", class: "label" }, t("speaker.name")),
-        field,
-        h("p", { class: "help" }, t("speaker.note")),
-        h("div", { class: "dialog-actions" },
-          this.speakers.names[id] ? h("button", { type: "button", class: "button quiet", on: { click: () => close("") } }, t("speaker.reset")) : null,
-          h("button", { type: "submit", class: "button primary" }, t("save")))));
+    const { closed } = openDialog(
+      { title: t("speaker.rename.title"), closeLabel: t("close"), className: "dialog-small" },
+      (close) =>
+        h(
+          "form",
+          {
+            method: "dialog",
+            on: {
+              submit: (event) => {
+                event.preventDefault();
+                close(field.value);
+              },
+            },
+          },
+          h("label", { for: "speaker-name", class: "label" }, t("speaker.name")),
+          field,
+          h("p", { class: "help" }, t("speaker.note")),
+          h(
+            "div",
+            { class: "dialog-actions" },
+            this.speakers.names[id]
+              ? h(
+                  "button",
+                  { type: "button", class: "button quiet", on: { click: () => close("") } },
+                  t("speaker.reset"),
+                )
+              : null,
+            h("button", { type: "submit", class: "button primary" }, t("save")),
+          ),
+        ),
+    );
     field.focus();
     const answer = await closed;
     if (answer !== undefined) this.speakers.rename(id, answer);
@@ -84,7 +121,12 @@ export class ResultView {
     this.chips = h("div", { class: "chips", role: "group", "aria-label": t("speakers") });
     this.count = h("span", { class: "hit-count", "aria-live": "polite" });
     this.searchField = h("input", {
-      type: "search", class: "search-input", placeholder: t("transcript.search"), "aria-label": t("transcript.search"), autocomplete: "off", spellcheck: "false",
+      type: "search",
+      class: "search-input",
+      placeholder: t("transcript.search"),
+      "aria-label": t("transcript.search"),
+      autocomplete: "off",
+      spellcheck: "false",
       on: {
         input: () => {
           clearTimeout(this.searchTimer);
@@ -93,30 +135,52 @@ export class ResultView {
         keydown: (event) => this.#searchKey(event),
       },
     });
-    this.searchSteps = h("div", { class: "hit-steps", hidden: true },
+    this.searchSteps = h(
+      "div",
+      { class: "hit-steps", hidden: true },
       this.count,
       iconButton("up", t("transcript.previous"), () => this.stepHit(-1)),
-      iconButton("down", t("transcript.next"), () => this.stepHit(1)));
-    return h("div", { class: "toolbar" },
+      iconButton("down", t("transcript.next"), () => this.stepHit(1)),
+    );
+    return h(
+      "div",
+      { class: "toolbar" },
       this.chips,
-      h("div", { class: "search", role: "search" }, icon("search"), this.searchField, this.searchSteps));
+      h("div", { class: "search", role: "search" }, icon("search"), this.searchField, this.searchSteps),
+    );
   }
 
   #drawSpeakers() {
     const times = talkingTimes(this.model);
     const total = [...times.values()].reduce((sum, seconds) => sum + seconds, 0) || 1;
     this.chips.hidden = this.model.speakers.length === 0;
-    fill(this.chips, this.model.speakers.map((id) => {
-      const name = this.speakers.name(id);
-      const share = percent((times.get(id) ?? 0) / total);
-      return h("button", {
-        type: "button", class: `chip ${this.speakers.colour(id)}`, data: { speaker: id },
-        title: `${t("speaker.rename", { name })} · ${t("speaker.share", { share })}`, on: { click: () => this.rename(id) },
-      }, h("span", { class: "dot" }), h("span", { class: "chip-name", dir: "auto" }, name), h("span", { class: "chip-share" }, share));
-    }));
-    this.player.waveform.setSpans(this.model.rows.map((row) => ({
-      start: row.start, end: row.end, className: row.speaker === null ? "speaker-none" : this.speakers.colour(row.speaker),
-    })));
+    fill(
+      this.chips,
+      this.model.speakers.map((id) => {
+        const name = this.speakers.name(id);
+        const share = percent((times.get(id) ?? 0) / total);
+        return h(
+          "button",
+          {
+            type: "button",
+            class: `chip ${this.speakers.colour(id)}`,
+            data: { speaker: id },
+            title: `${t("speaker.rename", { name })} · ${t("speaker.share", { share })}`,
+            on: { click: () => this.rename(id) },
+          },
+          h("span", { class: "dot" }),
+          h("span", { class: "chip-name", dir: "auto" }, name),
+          h("span", { class: "chip-share" }, share),
+        );
+      }),
+    );
+    this.player.waveform.setSpans(
+      this.model.rows.map((row) => ({
+        start: row.start,
+        end: row.end,
+        className: row.speaker === null ? "speaker-none" : this.speakers.colour(row.speaker),
+      })),
+    );
   }
 
   #search() {
@@ -152,10 +216,20 @@ export class ResultView {
   }
 
   #downloadMenu() {
-    const button = h("button", { type: "button", class: "button primary", id: "download", "aria-label": t("download") }, icon("download"), h("span", {}, t("download")));
-    return menuButton(button, () => FORMATS.map((format) => ({
-      label: t(`download.${format}`), hint: `.${format}`, key: format, action: () => this.#download(format),
-    })));
+    const button = h(
+      "button",
+      { type: "button", class: "button primary", id: "download", "aria-label": t("download") },
+      icon("download"),
+      h("span", {}, t("download")),
+    );
+    return menuButton(button, () =>
+      FORMATS.map((format) => ({
+        label: t(`download.${format}`),
+        hint: `.${format}`,
+        key: format,
+        action: () => this.#download(format),
+      })),
+    );
   }
 
   async #download(format) {

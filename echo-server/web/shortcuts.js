@@ -19,7 +19,15 @@ const KEYS = [
   { keys: ["]"], act: (result) => result.player.stepSpeed(1) },
   { keys: ["/"], shown: ["/", "Ctrl F"], text: "keys.search", act: (result) => result.focusSearch() },
   { keys: ["f"], shown: ["F"], text: "keys.follow", act: (result) => result.transcript.follow() },
-  { keys: ["n"], shown: ["N"], text: "keys.new", act: () => { location.hash = "#/"; }, isEverywhere: true },
+  {
+    keys: ["n"],
+    shown: ["N"],
+    text: "keys.new",
+    act: () => {
+      location.hash = "#/";
+    },
+    isEverywhere: true,
+  },
   { keys: ["?"], shown: ["?"], text: "keys.help", act: () => openHelp(), isEverywhere: true },
 ];
 
@@ -44,7 +52,8 @@ export function handleShortcut(event, page) {
 /** Whether the key belongs to what has the focus. */
 function isTyping(event) {
   const { target } = event;
-  if (target.closest("textarea, select, input:not([type=range]):not([type=checkbox]):not([type=radio]), [role=menu]")) return true;
+  if (target.closest("textarea, select, input:not([type=range]):not([type=checkbox]):not([type=radio]), [role=menu]"))
+    return true;
   const pressesIt = event.key === " " && target.closest("button, a, summary, input, [role=menuitem]");
   const movesIt = event.key.startsWith("Arrow") && target.closest("input, [role=slider]");
   return Boolean(pressesIt || movesIt);
@@ -54,11 +63,23 @@ function isTyping(event) {
 export function openHelp() {
   const shown = (key) => h("kbd", {}, key.startsWith("keys.") ? t(key) : key);
   openDialog({ title: t("shortcuts"), closeLabel: t("close"), className: "dialog-small" }, () => [
-    h("dl", { class: "keys" }, KEYS.filter((entry) => entry.shown).map((entry) =>
-      h("div", {}, h("dt", {}, t(entry.text)), h("dd", {}, entry.shown.map(shown))))),
-    h("label", { class: "check", for: "keys-on" },
+    h(
+      "dl",
+      { class: "keys" },
+      KEYS.filter((entry) => entry.shown).map((entry) =>
+        h("div", {}, h("dt", {}, t(entry.text)), h("dd", {}, entry.shown.map(shown))),
+      ),
+    ),
+    h(
+      "label",
+      { class: "check", for: "keys-on" },
       h("input", {
-        type: "checkbox", id: "keys-on", checked: settings().shortcuts, on: { change: (event) => saveSettings({ shortcuts: event.target.checked }) },
-      }), h("span", {}, t("keys.on"))),
+        type: "checkbox",
+        id: "keys-on",
+        checked: settings().shortcuts,
+        on: { change: (event) => saveSettings({ shortcuts: event.target.checked }) },
+      }),
+      h("span", {}, t("keys.on")),
+    ),
   ]);
 }

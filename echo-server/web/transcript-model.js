@@ -21,10 +21,17 @@ export function buildModel(result) {
   let row = null;
   for (const segment of result.segments ?? []) {
     for (const run of speakerRuns(segment)) {
-      const needsRow = !row || row.speaker !== run.speaker
-        || run.start - row.end > PAUSE_SECONDS || row.chars > ROW_CHARS;
+      const needsRow =
+        !row || row.speaker !== run.speaker || run.start - row.end > PAUSE_SECONDS || row.chars > ROW_CHARS;
       if (needsRow) {
-        row = { start: run.start, end: run.end, speaker: run.speaker, parts: [], chars: 0, isNewSpeaker: row?.speaker !== run.speaker };
+        row = {
+          start: run.start,
+          end: run.end,
+          speaker: run.speaker,
+          parts: [],
+          chars: 0,
+          isNewSpeaker: row?.speaker !== run.speaker,
+        };
         model.rows.push(row);
       }
       addRun(model, row, run);
@@ -120,7 +127,10 @@ export function unitAt(model, time) {
 
 /** Letters as people search for them: without case, without accents. */
 export function fold(text) {
-  return text.normalize("NFD").replace(/\p{M}+/gu, "").toLowerCase();
+  return text
+    .normalize("NFD")
+    .replace(/\p{M}+/gu, "")
+    .toLowerCase();
 }
 
 /** Places of `query`: `{row, from, to}`, the first and the last part that it touches. */
@@ -156,7 +166,10 @@ function foldRow(row) {
 export function plainText(model, nameOf) {
   return model.rows
     .map((row) => {
-      const text = row.parts.map((part) => part.text).join("").trim();
+      const text = row.parts
+        .map((part) => part.text)
+        .join("")
+        .trim();
       return row.speaker !== null && row.isNewSpeaker ? `${nameOf(row.speaker)}: ${text}` : text;
     })
     .join("\n\n");

@@ -29,21 +29,42 @@ export class TranscriptView {
     this.activeHit = null;
     this.isFollowing = true;
     this.content = h("div", { class: "rows", role: "list", "aria-label": t("transcript") });
-    this.element = h("div", {
-      class: "transcript", tabindex: "0", role: "region", "aria-label": t("transcript"),
-      on: {
-        click: (event) => this.#click(event),
-        wheel: () => this.#leave(),
-        touchmove: () => this.#leave(),
-        pointerdown: (event) => { if (event.target === this.element) this.#leave(); },
-        keydown: (event) => { if (/^(Page|Home|End|Arrow(Up|Down))/.test(event.key)) this.#leave(); },
+    this.element = h(
+      "div",
+      {
+        class: "transcript",
+        tabindex: "0",
+        role: "region",
+        "aria-label": t("transcript"),
+        on: {
+          click: (event) => this.#click(event),
+          wheel: () => this.#leave(),
+          touchmove: () => this.#leave(),
+          pointerdown: (event) => {
+            if (event.target === this.element) this.#leave();
+          },
+          keydown: (event) => {
+            if (/^(Page|Home|End|Arrow(Up|Down))/.test(event.key)) this.#leave();
+          },
+        },
       },
-    }, this.content);
-    this.followButton = h("button", {
-      type: "button", class: "follow-button", hidden: true, on: { click: () => this.follow() },
-    }, icon("follow"), t("transcript.follow"));
+      this.content,
+    );
+    this.followButton = h(
+      "button",
+      {
+        type: "button",
+        class: "follow-button",
+        hidden: true,
+        on: { click: () => this.follow() },
+      },
+      icon("follow"),
+      t("transcript.follow"),
+    );
     this.onTime = () => this.#showTime();
-    this.onSeek = () => { this.isFollowing = true; };
+    this.onSeek = () => {
+      this.isFollowing = true;
+    };
     this.onNames = () => this.list?.refresh();
     player.addEventListener("seek", this.onSeek);
     player.addEventListener("time", this.onTime);
@@ -108,28 +129,41 @@ export class TranscriptView {
     const row = this.model.rows[index];
     const text = h("p", { class: "row-text", dir: "auto" });
     for (const [at, part] of row.parts.entries()) {
-      text.append(part.unit < 0
-        ? h("span", { data: { part: at } }, part.text)
-        : h("span", { class: "word", data: { part: at, unit: part.unit } }, part.text));
+      text.append(
+        part.unit < 0
+          ? h("span", { data: { part: at } }, part.text)
+          : h("span", { class: "word", data: { part: at, unit: part.unit } }, part.text),
+      );
     }
     const time = clock(row.start);
-    const element = h("div", {
-      class: `row ${row.speaker === null ? "" : this.speakers.colour(row.speaker)} ${row.isNewSpeaker ? "row-new" : ""}`,
-      role: "listitem", "aria-setsize": this.model.rows.length, "aria-posinset": index + 1,
-    },
+    const element = h(
+      "div",
+      {
+        class: `row ${row.speaker === null ? "" : this.speakers.colour(row.speaker)} ${row.isNewSpeaker ? "row-new" : ""}`,
+        role: "listitem",
+        "aria-setsize": this.model.rows.length,
+        "aria-posinset": index + 1,
+      },
       h("button", { type: "button", class: "row-time", "aria-label": t("transcript.play", { time }) }, time),
-      h("div", { class: "row-body" },
-        row.speaker !== null && row.isNewSpeaker ? this.#name(row.speaker) : null,
-        text));
+      h("div", { class: "row-body" }, row.speaker !== null && row.isNewSpeaker ? this.#name(row.speaker) : null, text),
+    );
     this.#markHits(index, element);
     return element;
   }
 
   #name(speaker) {
     const name = this.speakers.name(speaker);
-    return h("button", {
-      type: "button", class: "row-speaker", title: t("speaker.rename", { name }), data: { speaker },
-    }, name, icon("pencil"));
+    return h(
+      "button",
+      {
+        type: "button",
+        class: "row-speaker",
+        title: t("speaker.rename", { name }),
+        data: { speaker },
+      },
+      name,
+      icon("pencil"),
+    );
   }
 
   #click(event) {
@@ -204,5 +238,8 @@ function groupByRow(hits) {
 
 /** What a job without a text shows instead. */
 export function emptyTranscript(element, title, text) {
-  return fill(element, h("div", { class: "empty" }, icon("wave", "icon empty-icon"), h("h2", {}, title), h("p", {}, text)));
+  return fill(
+    element,
+    h("div", { class: "empty" }, icon("wave", "icon empty-icon"), h("h2", {}, title), h("p", {}, text)),
+  );
 }

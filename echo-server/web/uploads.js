@@ -25,8 +25,16 @@ export class Uploads extends EventTarget {
   add(sources, options) {
     for (const source of sources) {
       this.items.push({
-        ...source, options, key: newKey(), name: source.file?.name ?? source.url,
-        state: "waiting", loaded: 0, total: source.file?.size ?? 0, speed: 0, error: null, tries: 0,
+        ...source,
+        options,
+        key: newKey(),
+        name: source.file?.name ?? source.url,
+        state: "waiting",
+        loaded: 0,
+        total: source.file?.size ?? 0,
+        speed: 0,
+        error: null,
+        tries: 0,
       });
     }
     this.#next();
@@ -91,7 +99,10 @@ export class Uploads extends EventTarget {
     const controller = new AbortController();
     item.abort = () => controller.abort();
     return call("upload/url", {
-      method: "POST", json: { url: item.url, options: item.options }, headers: { "Idempotency-Key": item.key }, signal: controller.signal,
+      method: "POST",
+      json: { url: item.url, options: item.options },
+      headers: { "Idempotency-Key": item.key },
+      signal: controller.signal,
     });
   }
 

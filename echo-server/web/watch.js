@@ -16,7 +16,14 @@ const POLL_MS = [1000, 1000, 2000, 3000, 5000];
 const pause = (ms, signal) =>
   new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+    signal.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      { once: true },
+    );
   });
 
 /**
@@ -28,9 +35,21 @@ export async function watchJob(jobId, { onJob, onSegment, onEnd, onGone }, signa
   let failures = 0;
   while (!signal.aborted) {
     try {
-      const isOver = failures < 3
-        ? await readEvents(jobId, parser, { onJob, onSegment, onProgress: () => { failures = 0; } }, signal)
-        : await poll(jobId, onJob, signal);
+      const isOver =
+        failures < 3
+          ? await readEvents(
+              jobId,
+              parser,
+              {
+                onJob,
+                onSegment,
+                onProgress: () => {
+                  failures = 0;
+                },
+              },
+              signal,
+            )
+          : await poll(jobId, onJob, signal);
       if (isOver) return onEnd();
       failures += 1;
       await pause(parser.current.retryMs ?? 1000, signal);

@@ -23,19 +23,34 @@ export class Waveform {
     this.spans = [];
     this.canvas = h("canvas", { class: "waveform-canvas", "aria-hidden": "true" });
     this.tip = h("span", { class: "waveform-tip", hidden: true, "aria-hidden": "true" });
-    this.element = h("div", {
-      class: "waveform", role: "slider", tabindex: "0", "aria-label": t("player.position"),
-      "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0",
-      on: {
-        pointerdown: (event) => this.#press(event),
-        pointermove: (event) => this.#hover(event),
-        pointerleave: () => { this.tip.hidden = true; },
-        keydown: (event) => this.#key(event),
+    this.element = h(
+      "div",
+      {
+        class: "waveform",
+        role: "slider",
+        tabindex: "0",
+        "aria-label": t("player.position"),
+        "aria-valuemin": "0",
+        "aria-valuemax": "0",
+        "aria-valuenow": "0",
+        on: {
+          pointerdown: (event) => this.#press(event),
+          pointermove: (event) => this.#hover(event),
+          pointerleave: () => {
+            this.tip.hidden = true;
+          },
+          keydown: (event) => this.#key(event),
+        },
       },
-    }, this.canvas, this.tip);
+      this.canvas,
+      this.tip,
+    );
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.element);
-    this.onTheme = () => { this.colours = null; this.draw(); };
+    this.onTheme = () => {
+      this.colours = null;
+      this.draw();
+    };
     window.addEventListener("echo-theme", this.onTheme);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.scheme.addEventListener("change", this.onTheme);
@@ -150,8 +165,14 @@ export class Waveform {
   #key(event) {
     const step = this.duration / 20;
     const to = {
-      ArrowLeft: this.time - 5, ArrowDown: this.time - 5, ArrowRight: this.time + 5, ArrowUp: this.time + 5,
-      PageDown: this.time - step, PageUp: this.time + step, Home: 0, End: this.duration,
+      ArrowLeft: this.time - 5,
+      ArrowDown: this.time - 5,
+      ArrowRight: this.time + 5,
+      ArrowUp: this.time + 5,
+      PageDown: this.time - step,
+      PageUp: this.time + step,
+      Home: 0,
+      End: this.duration,
     }[event.key];
     if (to === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();

@@ -18,8 +18,12 @@ const WEB = new URL("../../web/", import.meta.url);
 const word = (text, start, end, speaker) => ({ word: text, start, end, speaker });
 
 test("events are the same however the network cuts them", () => {
-  const stream = ": hello\r\nid: 7\r\nretry: 2500\r\nevent: progress\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\nevent: empty\n\ndata: é\n\n";
-  const expected = [{ event: "progress", data: "{\"a\":\n1}", id: "7" }, { event: "message", data: "é", id: "7" }];
+  const stream =
+    ': hello\r\nid: 7\r\nretry: 2500\r\nevent: progress\r\ndata: {"a":\r\ndata: 1}\r\n\r\nevent: empty\n\ndata: é\n\n';
+  const expected = [
+    { event: "progress", data: '{"a":\n1}', id: "7" },
+    { event: "message", data: "é", id: "7" },
+  ];
   for (let size = 1; size <= stream.length; size += 1) {
     const parser = new EventParser();
     const events = [];
@@ -34,7 +38,12 @@ test("the text of a paragraph is the segments' own, punctuation and all", () => 
   const model = buildModel({
     duration: 9,
     segments: [
-      { start: 0, end: 2, text: " Well, “yes” — it is.", words: [word("Well", 0, 0.4), word("yes", 0.5, 0.9), word("it", 1, 1.2), word("is", 1.3, 1.6)] },
+      {
+        start: 0,
+        end: 2,
+        text: " Well, “yes” — it is.",
+        words: [word("Well", 0, 0.4), word("yes", 0.5, 0.9), word("it", 1, 1.2), word("is", 1.3, 1.6)],
+      },
       { start: 2, end: 4, text: "No words here." },
     ],
   });
@@ -55,12 +64,19 @@ test("scripts without spaces get none", () => {
 });
 
 test("a word that the text lacks is shown all the same", () => {
-  const model = buildModel({ segments: [{ start: 0, end: 1, text: "one two", words: [word("one", 0, 0.2), word("2", 0.3, 0.5)] }] });
+  const model = buildModel({
+    segments: [{ start: 0, end: 1, text: "one two", words: [word("one", 0, 0.2), word("2", 0.3, 0.5)] }],
+  });
   assert.ok(model.rows[0].parts.some((part) => part.text === "2" && part.unit === 1));
 });
 
 test("a paragraph ends where the speaker changes, pauses, or has said enough", () => {
-  const long = Array.from({ length: 40 }, (_, at) => ({ start: 20 + at, end: 20.9 + at, text: "some twenty letters.", speaker: "B" }));
+  const long = Array.from({ length: 40 }, (_, at) => ({
+    start: 20 + at,
+    end: 20.9 + at,
+    text: "some twenty letters.",
+    speaker: "B",
+  }));
   const model = buildModel({
     segments: [
       { start: 0, end: 2, text: "a b", speaker: "A", words: [word("a", 0, 1, "A"), word("b", 1, 2, "B")] },
@@ -70,42 +86,95 @@ test("a paragraph ends where the speaker changes, pauses, or has said enough", (
     ],
   });
   assert.deepEqual(model.speakers, ["A", "B"]);
-  assert.deepEqual(model.rows.slice(0, 3).map((row) => [row.speaker, row.isNewSpeaker]), [["A", true], ["B", true], ["B", false]]);
+  assert.deepEqual(
+    model.rows.slice(0, 3).map((row) => [row.speaker, row.isNewSpeaker]),
+    [
+      ["A", true],
+      ["B", true],
+      ["B", false],
+    ],
+  );
   assert.ok(model.rows.length > 5 && model.rows.every((row) => row.chars < 400));
   assert.ok(talkingTimes(model).get("B") > 30);
 });
 
 test("the unit at a time is the last that has begun", () => {
-  const model = buildModel({ segments: [{ start: 1, end: 4, text: "x y z", words: [word("x", 1, 1.5), word("y", 2, 2.5), word("z", 3, 3.5)] }] });
-  assert.deepEqual([0, 1, 1.9, 2, 3.2, 99].map((time) => unitAt(model, time)), [-1, 0, 0, 1, 2, 2]);
+  const model = buildModel({
+    segments: [{ start: 1, end: 4, text: "x y z", words: [word("x", 1, 1.5), word("y", 2, 2.5), word("z", 3, 3.5)] }],
+  });
+  assert.deepEqual(
+    [0, 1, 1.9, 2, 3.2, 99].map((time) => unitAt(model, time)),
+    [-1, 0, 0, 1, 2, 2],
+  );
 });
 
 test("searching knows no accents and no case, and reaches across words", () => {
-  const model = buildModel({ segments: [{ start: 0, end: 3, text: "A reunião é AMANHÃ, às nove.", words: ["A", "reunião", "é", "AMANHÃ", "às", "nove"].map((text, at) => word(text, at / 2, at / 2 + 0.4)) }] });
+  const model = buildModel({
+    segments: [
+      {
+        start: 0,
+        end: 3,
+        text: "A reunião é AMANHÃ, às nove.",
+        words: ["A", "reunião", "é", "AMANHÃ", "às", "nove"].map((text, at) => word(text, at / 2, at / 2 + 0.4)),
+      },
+    ],
+  });
   const hits = search(model, "  E amanha ");
   assert.equal(hits.length, 1);
-  const parts = model.rows[0].parts.slice(hits[0].from, hits[0].to + 1).map((part) => part.text).join("");
+  const parts = model.rows[0].parts
+    .slice(hits[0].from, hits[0].to + 1)
+    .map((part) => part.text)
+    .join("");
   assert.equal(parts, "é AMANHÃ");
   assert.deepEqual(search(model, "   "), []);
   assert.deepEqual(search(model, "<img"), []);
 });
 
 test("copied text names the speakers", () => {
-  const model = buildModel({ segments: [{ start: 0, end: 1, text: "Hi.", speaker: "S0" }, { start: 1, end: 2, text: "Ho.", speaker: "S1" }] });
-  assert.equal(plainText(model, (id) => `<${id}>`), "<S0>: Hi.\n\n<S1>: Ho.");
+  const model = buildModel({
+    segments: [
+      { start: 0, end: 1, text: "Hi.", speaker: "S0" },
+      { start: 1, end: 2, text: "Ho.", speaker: "S1" },
+    ],
+  });
+  assert.equal(
+    plainText(model, (id) => `<${id}>`),
+    "<S0>: Hi.\n\n<S1>: Ho.",
+  );
 });
 
 test("names change the places of speakers in each format and nothing that was said", () => {
   const names = { SPEAKER_00: "Ana <i> & co", SPEAKER_01: "Rui]\nx" };
   const said = "he said SPEAKER_00 and [SPEAKER_00]: twice";
-  assert.equal(withNames(`[SPEAKER_00]: ${said}\n[SPEAKER_02]: x\n`, "txt", names), `[Ana <i> & co]: ${said}\n[SPEAKER_02]: x\n`);
-  assert.equal(withNames(`1\n00:00 --> 00:01\n[SPEAKER_01]: ${said}\n`, "srt", names), `1\n00:00 --> 00:01\n[Rui x]: ${said}\n`);
-  assert.equal(withNames("WEBVTT\n\n00:00 --> 00:01\n<v SPEAKER_00>hi</v>\n", "vtt", names), "WEBVTT\n\n00:00 --> 00:01\n<v Ana &lt;i&gt; &amp; co>hi</v>\n");
-  assert.equal(withNames(`start\tend\ttext\n0\t1\t[SPEAKER_00]: ${said}\n`, "tsv", names), `start\tend\ttext\n0\t1\t[Ana <i> & co]: ${said}\n`);
-  const json = JSON.parse(withNames(JSON.stringify({
-    speakers: ["SPEAKER_00", "SPEAKER_02"], turns: [{ speaker: "SPEAKER_00" }],
-    segments: [{ text: "SPEAKER_00", speaker: "SPEAKER_00", words: [{ word: "SPEAKER_00", speaker: "SPEAKER_01" }] }],
-  }), "json", names));
+  assert.equal(
+    withNames(`[SPEAKER_00]: ${said}\n[SPEAKER_02]: x\n`, "txt", names),
+    `[Ana <i> & co]: ${said}\n[SPEAKER_02]: x\n`,
+  );
+  assert.equal(
+    withNames(`1\n00:00 --> 00:01\n[SPEAKER_01]: ${said}\n`, "srt", names),
+    `1\n00:00 --> 00:01\n[Rui x]: ${said}\n`,
+  );
+  assert.equal(
+    withNames("WEBVTT\n\n00:00 --> 00:01\n<v SPEAKER_00>hi</v>\n", "vtt", names),
+    "WEBVTT\n\n00:00 --> 00:01\n<v Ana &lt;i&gt; &amp; co>hi</v>\n",
+  );
+  assert.equal(
+    withNames(`start\tend\ttext\n0\t1\t[SPEAKER_00]: ${said}\n`, "tsv", names),
+    `start\tend\ttext\n0\t1\t[Ana <i> & co]: ${said}\n`,
+  );
+  const json = JSON.parse(
+    withNames(
+      JSON.stringify({
+        speakers: ["SPEAKER_00", "SPEAKER_02"],
+        turns: [{ speaker: "SPEAKER_00" }],
+        segments: [
+          { text: "SPEAKER_00", speaker: "SPEAKER_00", words: [{ word: "SPEAKER_00", speaker: "SPEAKER_01" }] },
+        ],
+      }),
+      "json",
+      names,
+    ),
+  );
   assert.deepEqual(json.speakers, ["Ana <i> & co", "SPEAKER_02"]);
   assert.equal(json.turns[0].speaker, "Ana <i> & co");
   assert.equal(json.segments[0].text, "SPEAKER_00");
@@ -124,7 +193,10 @@ test("rows are found by offset after any change of heights", () => {
   const plain = Array.from({ length: count }, (_, at) => 20 + (at % 7));
   const heights = new Heights(count, (at) => plain[at]);
   let seed = 7;
-  const random = (below) => { seed = (seed * 1103515245 + 12345) % 2147483648; return seed % below; };
+  const random = (below) => {
+    seed = (seed * 1103515245 + 12345) % 2147483648;
+    return seed % below;
+  };
   for (let round = 0; round < 500; round += 1) {
     const row = random(count);
     plain[row] = 1 + random(300);
@@ -143,7 +215,11 @@ test("rows are found by offset after any change of heights", () => {
 });
 
 test("both languages have every text, with the same places", () => {
-  const places = (text) => [...text.matchAll(/\{(\w+)\}/g)].map((match) => match[1]).sort().join();
+  const places = (text) =>
+    [...text.matchAll(/\{(\w+)\}/g)]
+      .map((match) => match[1])
+      .sort()
+      .join();
   assert.deepEqual(Object.keys(pt).sort(), Object.keys(en).sort());
   for (const key of Object.keys(en)) assert.equal(places(pt[key]), places(en[key]), key);
 });

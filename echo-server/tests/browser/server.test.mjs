@@ -23,15 +23,18 @@ const STORE = process.env.ECHO_TEST_STORE;
 const DIALOGUE = fileURLToPath(new URL("../../../examples/media/dialogue.opus", import.meta.url));
 const KEY = "echo_sk_a-key-of-the-browser-tests-and-of-nothing-else0";
 
-const skip = missing()
-  ?? (PROGRAM && existsSync(PROGRAM) ? null : "skipped: set ECHO_TEST_SERVER to the program echo-server")
-  ?? (STORE && existsSync(join(STORE, "base")) ? null : "skipped: set ECHO_TEST_STORE to a folder of models with base");
+const skip =
+  missing() ??
+  (PROGRAM && existsSync(PROGRAM) ? null : "skipped: set ECHO_TEST_SERVER to the program echo-server") ??
+  (STORE && existsSync(join(STORE, "base")) ? null : "skipped: set ECHO_TEST_STORE to a folder of models with base");
 if (skip) console.log(skip);
 const canDiarize = !skip && ["segmentation-3.0", "campplus"].every((name) => existsSync(join(STORE, name)));
 
 let browser;
 const servers = [];
-before(async () => { if (!skip) browser = await launch(); });
+before(async () => {
+  if (!skip) browser = await launch();
+});
 after(async () => {
   await browser?.close();
   for (const { child, folder } of servers) {
@@ -52,12 +55,13 @@ async function stop(child) {
   clearTimeout(timer);
 }
 
-const freePort = () => new Promise((resolve) => {
-  const probe = createServer().listen(0, "127.0.0.1", () => {
-    const { port } = probe.address();
-    probe.close(() => resolve(port));
+const freePort = () =>
+  new Promise((resolve) => {
+    const probe = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = probe.address();
+      probe.close(() => resolve(port));
+    });
   });
-});
 
 /** Starts a server; its address. */
 async function serve(variables = {}) {
@@ -65,16 +69,35 @@ async function serve(variables = {}) {
   const folder = mkdtempSync(join(tmpdir(), "echo-browser-"));
   const { PATH, HOME } = process.env;
   const child = spawn(PROGRAM, ["serve"], {
-    cwd: folder, stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH, HOME, PORT: String(port), ECHO_MODEL: "base", ECHO_CACHE: STORE, ECHO_MIN_FREE_DISK: "1MB", ECHO_DRAIN_DELAY: "0", ...variables },
+    cwd: folder,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: {
+      PATH,
+      HOME,
+      PORT: String(port),
+      ECHO_MODEL: "base",
+      ECHO_CACHE: STORE,
+      ECHO_MIN_FREE_DISK: "1MB",
+      ECHO_DRAIN_DELAY: "0",
+      ...variables,
+    },
   });
   let log = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (piece) => { log = (log + piece).slice(-4000); });
+  for (const stream of [child.stdout, child.stderr])
+    stream.on("data", (piece) => {
+      log = (log + piece).slice(-4000);
+    });
   servers.push({ child, folder });
   const address = `http://127.0.0.1:${port}/`;
   for (let round = 0; round < 200; round += 1) {
     if (child.exitCode !== null) break;
-    if (await fetch(`${address}health/live`).then((answer) => answer.ok, () => false)) return address;
+    if (
+      await fetch(`${address}health/live`).then(
+        (answer) => answer.ok,
+        () => false,
+      )
+    )
+      return address;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   throw new Error(`the server did not start:\n${log}`);
@@ -102,7 +125,13 @@ test("from a file to a named speaker and a download", { skip: skip ?? false, tim
   const words = job.result.segments.flatMap((segment) => segment.words ?? []);
   assert.ok(words.length > 20, "the model heard words");
   const text = (await page.locator(".row-text").allTextContents()).join(" ").replace(/\s+/g, "");
-  assert.equal(text, job.result.segments.map((segment) => segment.text).join(" ").replace(/\s+/g, ""));
+  assert.equal(
+    text,
+    job.result.segments
+      .map((segment) => segment.text)
+      .join(" ")
+      .replace(/\s+/g, ""),
+  );
 
   await playAndFollow(page, words);
   await download(page, address, id, job);
@@ -128,10 +157,14 @@ async function playAndFollow(page, words) {
   await page.click(`.word[data-unit="${middle}"]`);
   await page.waitForFunction((unit) => Number(document.querySelector(".now")?.dataset.unit) > unit, middle);
   const { unit, time } = await page.evaluate(() => ({
-    unit: Number(document.querySelector(".now").dataset.unit), time: document.querySelector("audio").currentTime,
+    unit: Number(document.querySelector(".now").dataset.unit),
+    time: document.querySelector("audio").currentTime,
   }));
   // A frame may pass between the mark and the question.
-  assert.ok(words[unit].start <= time + 0.05 && (words[unit + 1]?.start ?? Infinity) > time - 0.2, `word ${unit} at ${time} s`);
+  assert.ok(
+    words[unit].start <= time + 0.05 && (words[unit + 1]?.start ?? Infinity) > time - 0.2,
+    `word ${unit} at ${time} s`,
+  );
   await shot(page, "server-playing");
   await page.click(".play-button");
 }
@@ -139,7 +172,10 @@ async function playAndFollow(page, words) {
 /** Names a speaker, and looks for the name in each download; without names bytes are the server's. */
 async function download(page, address, id, job) {
   const save = async (format) => {
-    const [file] = await Promise.all([page.waitForEvent("download"), page.click("#download").then(() => page.click(`[data-key=${format}]`))]);
+    const [file] = await Promise.all([
+      page.waitForEvent("download"),
+      page.click("#download").then(() => page.click(`[data-key=${format}]`)),
+    ]);
     assert.equal(file.suggestedFilename(), `dialogue.${format}`);
     return readFileSync(await file.path(), "utf8");
   };
@@ -166,24 +202,32 @@ async function download(page, address, id, job) {
   }
 }
 
-test("a job is cancelled while it runs, and a refused file is told", { skip: skip ?? false, timeout: 300_000 }, async () => {
-  const address = await serve();
-  const page = await openPage(browser, { width: 360, height: 740, colorScheme: "dark" });
-  await page.goto(address);
-  await page.setInputFiles("#file", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("nothing to hear here, only letters") });
-  await page.click("#start");
-  await page.waitForSelector(".upload-failed");
-  await shot(page, "server-refused-360");
-  await page.click(".upload-failed [aria-label^=Stop]");
-  await page.setInputFiles("#file", { name: "noise.wav", mimeType: "audio/wav", buffer: noise(600) });
-  await page.click("#start");
-  await page.waitForSelector(".progress .button.quiet");
-  await page.click(".progress .button.quiet");
-  await page.waitForSelector("text=This transcription was cancelled", { timeout: 120_000 });
-  await shot(page, "server-cancelled-360");
-  assert.deepEqual(page.faults, []);
-  await page.context().close();
-});
+test(
+  "a job is cancelled while it runs, and a refused file is told",
+  { skip: skip ?? false, timeout: 300_000 },
+  async () => {
+    const address = await serve();
+    const page = await openPage(browser, { width: 360, height: 740, colorScheme: "dark" });
+    await page.goto(address);
+    await page.setInputFiles("#file", {
+      name: "notes.txt",
+      mimeType: "text/plain",
+      buffer: Buffer.from("nothing to hear here, only letters"),
+    });
+    await page.click("#start");
+    await page.waitForSelector(".upload-failed");
+    await shot(page, "server-refused-360");
+    await page.click(".upload-failed [aria-label^=Stop]");
+    await page.setInputFiles("#file", { name: "noise.wav", mimeType: "audio/wav", buffer: noise(600) });
+    await page.click("#start");
+    await page.waitForSelector(".progress .button.quiet");
+    await page.click(".progress .button.quiet");
+    await page.waitForSelector("text=This transcription was cancelled", { timeout: 120_000 });
+    await shot(page, "server-cancelled-360");
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+);
 
 /** A WAV file of speech-like noise, 16 kHz and 16 bits: long enough to be caught at work. */
 function noise(seconds) {
@@ -193,7 +237,10 @@ function noise(seconds) {
     seed = (seed * 1103515245 + 12345) % 2147483648;
     samples.writeInt16LE(Math.trunc(((seed / 2147483648) * 2 - 1) * 9000 * Math.abs(Math.sin(at / 60_000))), at);
   }
-  const head = Buffer.from("RIFF....WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data....", "latin1");
+  const head = Buffer.from(
+    "RIFF....WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data....",
+    "latin1",
+  );
   head.writeUInt32LE(36 + samples.length, 4);
   head.writeUInt32LE(samples.length, 40);
   return Buffer.concat([head, samples]);

@@ -14,16 +14,23 @@ import { fileURLToPath } from "node:url";
 const WEB = fileURLToPath(new URL("../../web/", import.meta.url));
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const SHOTS = process.env.ECHO_TEST_SHOTS ?? join(ROOT, "target/browser/screenshots");
-const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8", svg: "image/svg+xml" };
+const TYPES = {
+  html: "text/html; charset=utf-8",
+  js: "text/javascript; charset=utf-8",
+  css: "text/css; charset=utf-8",
+  svg: "image/svg+xml",
+};
 /** As strict as the server's own, which the test against the server compares. */
-const POLICY = "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+const POLICY =
+  "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 /** The address that the stand-in answers at; nothing listens there. */
 export const MOCKED = "http://echo.test/";
 
 /** Why the tests cannot run, or `null`. */
 export function missing() {
-  if (!process.env.ECHO_TEST_NODE_MODULES) return "skipped: set ECHO_TEST_NODE_MODULES to a folder with playwright-core and axe-core";
+  if (!process.env.ECHO_TEST_NODE_MODULES)
+    return "skipped: set ECHO_TEST_NODE_MODULES to a folder with playwright-core and axe-core";
   if (!browserPath()) return "skipped: there is no Chromium; set CHROMIUM";
   return null;
 }
@@ -54,12 +61,18 @@ export async function launch() {
 
 /** A page whose errors and violated policies are kept in `page.faults`. */
 export async function openPage(browser, { width = 1280, height = 800, mock, ...options } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, locale: "en-GB", acceptDownloads: true, ...options });
+  const context = await browser.newContext({
+    viewport: { width, height },
+    locale: "en-GB",
+    acceptDownloads: true,
+    ...options,
+  });
   const page = await context.newPage();
   page.faults = [];
   page.on("pageerror", (error) => page.faults.push(error.stack ?? String(error)));
   page.on("console", (message) => {
-    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) page.faults.push(message.text());
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource"))
+      page.faults.push(message.text());
   });
   if (mock) await standIn(context, mock);
   return page;
@@ -78,7 +91,13 @@ export async function axeFaults(page) {
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
   return violations
     .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 4).map((node) => `${node.target.join(" ")} ${node.any[0]?.message ?? ""}`).join("; ")}`);
+    .map(
+      ({ id, help, nodes }) =>
+        `${id}: ${help}: ${nodes
+          .slice(0, 4)
+          .map((node) => `${node.target.join(" ")} ${node.any[0]?.message ?? ""}`)
+          .join("; ")}`,
+    );
 }
 
 /** Answers the page's files from disk and its API from `mock`. */
@@ -92,7 +111,12 @@ async function standIn(context, mock) {
     const file = join(WEB, name);
     if (name.includes("/") || !existsSync(file)) return route.fulfill({ status: 404 });
     return route.fulfill({
-      body: readFileSync(file), headers: { "content-type": TYPES[name.split(".").pop()], "content-security-policy": POLICY, "x-content-type-options": "nosniff" },
+      body: readFileSync(file),
+      headers: {
+        "content-type": TYPES[name.split(".").pop()],
+        "content-security-policy": POLICY,
+        "x-content-type-options": "nosniff",
+      },
     });
   });
 }
@@ -132,13 +156,28 @@ export const json = (body, status = 200) => ({ status, contentType: "application
 export function makeJob(id, name, changes = {}) {
   const duration = changes.result?.duration ?? 0;
   return {
-    job_id: id, status: "completed", stage: null, progress: 1, cached: false, filename: name, duration_seconds: duration, cancel_requested: false,
-    created_at: "2026-11-20T10:00:00.000Z", attempt: 1, max_attempts: 3, error: null, options: { model: "base", word_timestamps: true, diarize: true },
-    source: { kind: "file", filename: name, size_bytes: 1000, duration_seconds: duration }, ...changes,
+    job_id: id,
+    status: "completed",
+    stage: null,
+    progress: 1,
+    cached: false,
+    filename: name,
+    duration_seconds: duration,
+    cancel_requested: false,
+    created_at: "2026-11-20T10:00:00.000Z",
+    attempt: 1,
+    max_attempts: 3,
+    error: null,
+    options: { model: "base", word_timestamps: true, diarize: true },
+    source: { kind: "file", filename: name, size_bytes: 1000, duration_seconds: duration },
+    ...changes,
   };
 }
 
-const SAID = "and so the question becomes where to put every single word so that people find it again when they need it most".split(" ");
+const SAID =
+  "and so the question becomes where to put every single word so that people find it again when they need it most".split(
+    " ",
+  );
 
 /** A transcript of `seconds` with about three words a second, by `nSpeakers` in turn. */
 export function makeTranscript(seconds, nSpeakers = 3, speak = (word) => word) {
@@ -155,9 +194,22 @@ export function makeTranscript(seconds, nSpeakers = 3, speak = (word) => word) {
       said += 1;
     }
     const speaker = nSpeakers ? { speaker: `SPEAKER_0${Math.floor(segments.length / 3) % nSpeakers}` } : {};
-    segments.push({ id: segments.length, start: round(start), end: round(time), text: `${words.map(({ word }) => word).join(" ")}.`, words, ...speaker });
+    segments.push({
+      id: segments.length,
+      start: round(start),
+      end: round(time),
+      text: `${words.map(({ word }) => word).join(" ")}.`,
+      words,
+      ...speaker,
+    });
   }
-  return { version: 1, language: "en", duration: seconds, segments, speakers: Array.from({ length: nSpeakers }, (_, at) => `SPEAKER_0${at}`) };
+  return {
+    version: 1,
+    language: "en",
+    duration: seconds,
+    segments,
+    speakers: Array.from({ length: nSpeakers }, (_, at) => `SPEAKER_0${at}`),
+  };
 }
 
 const round = (value) => Math.round(value * 1000) / 1000;
@@ -165,7 +217,10 @@ const round = (value) => Math.round(value * 1000) / 1000;
 /** A WAV file of silence, 8 kHz and 8 bits, short of memory: at most a minute. */
 function silence(seconds) {
   const samples = Buffer.alloc(8000 * Math.min(60, Math.max(1, Math.round(seconds || 1))), 128);
-  const head = Buffer.from("RIFF....WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data....", "latin1");
+  const head = Buffer.from(
+    "RIFF....WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data....",
+    "latin1",
+  );
   head.writeUInt32LE(36 + samples.length, 4);
   head.writeUInt32LE(samples.length, 40);
   return Buffer.concat([head, samples]);
