@@ -96,15 +96,23 @@ export class ProgressView {
       : t("job.leave");
   }
 
-  /** Adds text that was just recognised. */
+  /** Adds text that was just recognised, in order of time; a second attempt writes over the first. */
   addSegment(segment) {
     const text = (segment.text ?? "").trim();
     if (!text) return;
     const isAtEnd = this.live.scrollHeight - this.live.scrollTop - this.live.clientHeight < 60;
     this.live.hidden = false;
-    this.live.append(
-      h("p", {}, h("span", { class: "live-time" }, clock(segment.start)), h("span", { dir: "auto" }, text)),
+    const line = h(
+      "p",
+      {},
+      h("span", { class: "live-time" }, clock(segment.start)),
+      h("span", { dir: "auto" }, text),
     );
+    line.start = segment.start;
+    const before = [...this.live.children].findLast((other) => other.start <= segment.start);
+    if (before?.start === segment.start) before.replaceWith(line);
+    else if (before) before.after(line);
+    else this.live.prepend(line);
     while (this.live.childElementCount > MAX_LIVE_SEGMENTS) this.live.firstElementChild.remove();
     if (isAtEnd) this.live.scrollTop = this.live.scrollHeight;
   }

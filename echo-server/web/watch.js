@@ -101,7 +101,8 @@ function handle({ event, data }, onJob, onSegment) {
     return false;
   }
   if (event === "segment") onSegment(body.segment ?? body);
-  else if (event === "status" || event === "progress" || event === "done") onJob(body);
+  else if (event === "progress") onJob({ status: "processing", ...body });
+  else if (event === "status" || event === "done") onJob(body);
   return event === "done" || (event === "status" && isFinal(body));
 }
 
