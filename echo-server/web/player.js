@@ -82,6 +82,7 @@ export class Player extends EventTarget {
     this.waveform.destroy();
     this.isDestroyed = true;
     this.audio.pause();
+    if (this.audio.src.startsWith("blob:")) URL.revokeObjectURL(this.audio.src);
     this.audio.removeAttribute("src");
     this.audio.load();
   }
