@@ -21,6 +21,7 @@ pub mod job;
 pub mod limits;
 pub mod metrics;
 pub mod net;
+pub mod outbound;
 mod routes;
 pub mod secrets;
 pub mod server;
@@ -28,4 +29,7 @@ pub mod storage;
 pub mod store;
 mod submit;
 mod upload;
+pub mod webhook;
 pub mod worker;
+
+pub use routes::OPENAPI;

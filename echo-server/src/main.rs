@@ -1,13 +1,17 @@
 //! The command `echo-server`.
 
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use echo_server::app::{App, Drain};
+use echo_server::auth::{Claims, KEY_PREFIX, sign};
 use echo_server::config::{self, Config, Given};
-use echo_server::{server, worker};
+use echo_server::{clock, secrets, server, worker};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Bad configuration, as `sysexits.h` has it.
@@ -36,6 +40,22 @@ enum Command {
     CheckConfig,
     /// Erase what is older than the configuration keeps.
     Gc,
+    /// Ask a running server whether it answers; for containers.
+    Healthcheck,
+    /// Print the description of the interface.
+    Openapi,
+    /// Make a bearer token (with `JWT_SECRET`) or an API key for `ECHO_API_KEYS`.
+    Token {
+        /// Whose it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// What it allows, separated by spaces.
+        #[arg(long, default_value = "transcribe:write transcribe:read")]
+        scope: String,
+        /// How long a bearer token is valid, in hours.
+        #[arg(long, default_value_t = 24)]
+        hours: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -57,6 +77,12 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::CheckConfig => check_config(&given),
+        Command::Openapi => say(echo_server::OPENAPI),
+        Command::Token { tenant, scope, hours } => say(&token(&config, tenant, scope, hours)),
+        Command::Healthcheck => match healthcheck(config.address) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => fail(1, &reason),
+        },
         command => {
             log(config.has_json_logs, "info");
             match run(&command, config) {
@@ -82,7 +108,7 @@ fn run(command: &Command, config: Config) -> Result<(), String> {
                 server::collect_garbage(&*App::open(config)?).await;
                 Ok(())
             }
-            Command::Worker | Command::CheckConfig => Ok(()),
+            _ => Ok(()),
         }
     })
 }
@@ -114,17 +140,56 @@ async fn serve(config: Config) -> Result<(), String> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn check_config(given: &Given) -> ExitCode {
     match config::effective(given) {
         Ok(values) => {
-            for (name, value) in values {
-                println!("{name}={value}");
-            }
-            ExitCode::SUCCESS
+            let lines: Vec<String> =
+                values.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            say(&lines.join("\n"))
         }
         Err(error) => fail(EX_CONFIG, &error.to_string()),
     }
+}
+
+/// A bearer token if there is a secret to sign it with, else a key and what to configure for it.
+fn token(config: &Config, tenant: String, scope: String, hours: u32) -> String {
+    let Some(secret) = &config.jwt_secret else {
+        let key = format!("{KEY_PREFIX}{}", secrets::token());
+        let hash = secrets::sha256_hex(&key);
+        return format!("{key}\nECHO_API_KEYS={tenant}:{hash}:{}", scope.replace(' ', "+"));
+    };
+    let exp = clock::now_ms() / 1000 + i64::from(hours) * 3600;
+    let claims = Claims { sub: tenant, exp, nbf: None, tid: None, scope, aud: "echo".into() };
+    sign(&claims, secret)
+}
+
+/// Asks `/health/live` over the loopback address.
+fn healthcheck(address: SocketAddr) -> Result<(), String> {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+    };
+    let address = SocketAddr::new(ip, address.port());
+    let patience = Duration::from_secs(5);
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(
+            b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        )?;
+        let mut answer = String::new();
+        stream.take(4096).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error| format!("{address}: {error}"))?;
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("{address} is not well")) }
+}
+
+#[expect(clippy::print_stdout, reason = "the output of the command")]
+fn say(text: &str) -> ExitCode {
+    println!("{}", text.trim_end());
+    ExitCode::SUCCESS
 }
 
 /// The environment, over the variables of a file.

@@ -21,8 +21,10 @@ use tower::ServiceExt;
 use crate::app::{App, Drain};
 use crate::auth::Peer;
 use crate::clock::now_ms;
+use crate::outbound;
 use crate::routes;
 use crate::store::Horizon;
+use crate::webhook;
 use crate::worker;
 
 /// The longest time between the first byte of a request and the last of its headers.
@@ -52,6 +54,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
     for slot in 0..app.config.worker_slots {
         background.spawn(worker::supervise(Arc::clone(&app), slot));
     }
+    background.spawn(outbound::fetch_sources(Arc::clone(&app)));
+    background.spawn(webhook::deliver(Arc::clone(&app)));
     background.spawn(sweep(Arc::clone(&app)));
     background.spawn(expire(Arc::clone(&app)));
     let router = routes::router(&app);

@@ -9,6 +9,7 @@ use crate::auth::{self, Caller};
 use crate::clock::now_ms;
 use crate::error::{Fault, Problem};
 use crate::job::{Callback, Job, Source, Submission};
+use crate::outbound::{Policy, Url};
 use crate::secrets::seal;
 use crate::store::{Fetched, NewJob};
 use crate::upload::Received;
@@ -96,6 +97,19 @@ pub(crate) async fn submit(
 
 fn callback(app: &App, submission: &Submission) -> Result<Option<Callback>, Problem> {
     let Some(url) = submission.callback_url.clone() else { return Ok(None) };
+    let refuse = |code, detail: &str| {
+        Err(Problem::options(vec![Fault::option("callback_url", code, detail)]))
+    };
+    match Url::parse(&url) {
+        None => return refuse("invalid_url", "expected https://…"),
+        Some(url) if !url.is_https && !app.config.has_insecure_callbacks => {
+            return refuse("invalid_url", "expected https://…");
+        }
+        Some(url) if Policy::new(&app.config).check_form(&url).is_err() => {
+            return refuse("fetch_blocked", "the address is not allowed");
+        }
+        Some(_) => {}
+    }
     let sealed_secret = match &submission.callback_secret {
         None => None,
         Some(secret) => Some(seal(&app.master_key, secret).ok_or_else(Problem::internal)?),

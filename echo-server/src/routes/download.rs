@@ -1,13 +1,20 @@
-//! `GET /transcription/{job_id}/download`: a result in the format asked for.
+//! `GET /transcription/{job_id}/download` and `/audio`: a result in the format asked for, and the recording.
 
+use std::io::SeekFrom;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
 use echo_core::Transcript;
 use echo_core::formats::OutputFormat;
+use futures_util::stream;
 use serde::Deserialize;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::results::result_of;
 use super::transcription::wait_for;
@@ -15,6 +22,9 @@ use crate::app::App;
 use crate::auth::{Caller, READ};
 use crate::error::{Answer, Problem};
 use crate::job::Job;
+
+/// What is read of a recording at once.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The query.
 #[derive(Debug, Deserialize)]
@@ -38,7 +48,7 @@ pub(super) async fn download(
 ) -> Answer {
     caller.may(READ)?;
     let format = format(&query)?;
-    let job = wait_for(&app, &caller, &id, std::time::Duration::ZERO, |_| true).await?;
+    let job = wait_for(&app, &caller, &id, Duration::ZERO, |_| true).await?;
     let result = result_of(&app, &job).await?;
     caller.audit(&app, "download", &id).await;
     let is_plain_json = format == OutputFormat::Json && query.offset_seconds.is_none();
@@ -139,4 +149,71 @@ fn attachment(body: Vec<u8>, format: OutputFormat, job: &Job, query: &Download) 
         response.headers_mut().insert(header::ETAG, etag);
     }
     response
+}
+
+/// Sends the recording back, or a range of it.
+pub(super) async fn audio(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    caller.may(READ)?;
+    let job = wait_for(&app, &caller, &id, Duration::ZERO, |_| true).await?;
+    let gone = || Problem::new(410, "result_expired", "the recording is not here");
+    let hash = job.blob_hash.as_deref().ok_or_else(gone)?;
+    let mut file = File::open(app.files.blob_path(hash)).await.map_err(|_| gone())?;
+    let size = file.metadata().await.map_err(|_| gone())?.len();
+    let range = headers.get(header::RANGE).and_then(|text| range(text.to_str().ok()?, size));
+    let (start, end) = range.unwrap_or((0, size));
+    file.seek(SeekFrom::Start(start)).await.map_err(|_| gone())?;
+    let chunks = stream::try_unfold(file.take(end - start), |mut file| async {
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        let read = file.read_buf(&mut chunk).await?;
+        Ok::<_, std::io::Error>((read > 0).then(|| (chunk.freeze(), file)))
+    });
+    let mut response = Response::new(Body::from_stream(chunks));
+    // The type that the bytes have, never one that the client claimed.
+    let kind = job.source.media_type.as_deref().unwrap_or("application/octet-stream");
+    let mut fields = vec![
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CONTENT_LENGTH, (end - start).to_string()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (header::CONTENT_DISPOSITION, "inline".to_owned()),
+    ];
+    if range.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        fields.push((header::CONTENT_RANGE, format!("bytes {start}-{}/{size}", end - 1)));
+    }
+    for (name, value) in fields {
+        response.headers_mut().insert(name, HeaderValue::from_str(&value).map_err(|_| gone())?);
+    }
+    Ok(response)
+}
+
+/// `bytes=a-b`, `bytes=a-` or `bytes=-n`, as start and end within the size.
+fn range(text: &str, size: u64) -> Option<(u64, u64)> {
+    let (first, last) = text.trim().strip_prefix("bytes=")?.split_once('-')?;
+    let (start, end) = match (first.parse::<u64>().ok(), last.parse::<u64>().ok()) {
+        (Some(start), Some(last)) => (start, last.saturating_add(1).min(size)),
+        (Some(start), None) if last.is_empty() => (start, size),
+        (None, Some(count)) if first.is_empty() => (size.saturating_sub(count), size),
+        _ => return None,
+    };
+    (start < end).then_some((start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_stay_within_the_file() {
+        assert_eq!(range("bytes=0-99", 50), Some((0, 50)));
+        assert_eq!(range("bytes=10-", 50), Some((10, 50)));
+        assert_eq!(range("bytes=-10", 50), Some((40, 50)));
+        for bad in ["bytes=50-", "bytes=5-4", "bytes=-", "lines=1-2", "bytes=0-1,3-4"] {
+            assert_eq!(range(bad, 50), None, "{bad}");
+        }
+    }
 }

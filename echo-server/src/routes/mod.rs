@@ -1,20 +1,29 @@
 //! The endpoints. A handler extracts, calls and answers.
 
+mod docs;
 mod download;
+mod events;
 mod health;
+mod idempotency;
+mod keys;
 mod layers;
 mod list;
+mod openai;
 mod results;
 mod transcription;
 mod upload;
+mod url;
 mod web;
+mod webhooks;
+
+pub use docs::OPENAPI;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::app::App;
 use crate::auth;
@@ -22,20 +31,37 @@ use crate::error::Problem;
 
 /// All endpoints.
 pub(crate) fn router(app: &Arc<App>) -> Router {
+    let identified = || from_fn_with_state(Arc::clone(app), auth::require);
     let api = Router::new()
-        .route("/upload/file", post(upload::file))
+        .route("/upload/file", post(upload::file).layer(DefaultBodyLimit::disable()))
+        .route("/upload/url", post(url::url))
         .route("/transcription/{job_id}", get(transcription::show).delete(transcription::remove))
         .route("/transcription/{job_id}/download", get(download::download))
+        .route("/transcription/{job_id}/events", get(events::events))
+        .route("/transcription/{job_id}/audio", get(download::audio))
+        .route("/transcription/{job_id}/deliveries", get(webhooks::deliveries))
+        .route(
+            "/transcription/{job_id}/deliveries/{delivery_id}/redeliver",
+            post(webhooks::redeliver),
+        )
         .route("/transcriptions", get(list::list))
+        .route("/models", get(openai::own_models))
+        .route("/keys", get(keys::list).post(keys::create))
+        .route("/keys/{key_id}", delete(keys::revoke))
         .fallback(not_found)
-        .layer(from_fn_with_state(Arc::clone(app), auth::require));
+        .layer(identified());
+    // Workers are told apart by their signature, not by a tenant's token.
+    let workers = Router::new()
+        .route("/webhooks/transcription", post(webhooks::transcription))
+        .layer(DefaultBodyLimit::max(webhooks::MAX_BODY_BYTES));
     Router::new()
-        .nest("/api/v1", api)
+        .nest("/api/v1", workers.merge(api))
+        .nest("/v1", openai::router().layer(identified()))
         .merge(health::router())
+        .merge(docs::router(app))
         .merge(web::router(app))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        .layer(DefaultBodyLimit::disable())
         .layer(from_fn(layers::harden))
         .layer(from_fn_with_state(Arc::clone(app), layers::observe))
         .with_state(Arc::clone(app))

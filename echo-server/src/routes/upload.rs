@@ -1,18 +1,21 @@
 //! `POST /upload/file`: a recording in, a job out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
+use super::idempotency;
+use super::transcription::wait_for;
 use crate::app::App;
 use crate::auth::{Caller, WRITE};
 use crate::error::{Answer, Problem};
 use crate::job::{Job, Submission, TextField, summary_json};
 use crate::submit::{check_room, submit_file};
-use crate::upload;
+use crate::upload::{self, Received};
 
 /// Takes a file with its options.
 pub(super) async fn file(
@@ -25,14 +28,61 @@ pub(super) async fn file(
     check_room(&app, &caller).await?;
     let turn = upload::admit(&app, request.headers()).await?;
     let headers = request.headers().clone();
-    let mut received = upload::receive(&app, request).await?;
+    let key = idempotency::reserve(&app, &caller, "file", &headers).await?;
+    let received = upload::receive(&app, request).await;
     drop(turn);
-    check_digest(&headers, &received.blob.hash)?;
+    let print = received.as_ref().map_or_else(|_| String::new(), |file| print(file, &query));
+    if let (Some(key), Ok(_)) = (&key, &received)
+        && let Some(replay) = key.replay(&print)?
+    {
+        return Ok(replay);
+    }
+    let outcome = match received {
+        Ok(received) => accept(&app, &caller, &headers, received, query).await,
+        Err(problem) => Err(problem),
+    };
+    if let Some(key) = key {
+        key.finish(&app, &print, &outcome).await;
+    }
+    let job = wait_if_preferred(&app, &caller, &headers, outcome?).await?;
+    Ok(submitted(&app, &job))
+}
+
+async fn accept(
+    app: &Arc<App>,
+    caller: &Caller,
+    headers: &HeaderMap,
+    mut received: Received,
+    query: Vec<TextField>,
+) -> Result<Job, Problem> {
+    check_digest(headers, &received.blob.hash)?;
     let mut fields = std::mem::take(&mut received.fields);
     fields.extend(query);
     let submission = read_options(fields, &app.config.model)?;
-    let job = submit_file(&app, &caller, &received, submission).await?;
-    Ok(submitted(&app, &job))
+    submit_file(app, caller, &received, submission).await
+}
+
+/// What makes two uploads the same: the sound and the options.
+fn print(received: &Received, query: &[TextField]) -> String {
+    let mut fields: Vec<String> =
+        received.fields.iter().chain(query).map(|(name, text)| format!("{name}={text}")).collect();
+    fields.sort();
+    idempotency::print(&[&received.blob.hash, &fields.join("&")])
+}
+
+/// `Prefer: wait=30`: the answer may wait for the end.
+async fn wait_if_preferred(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    job: Job,
+) -> Result<Job, Problem> {
+    let preference = headers.get("prefer").and_then(|text| text.to_str().ok());
+    let seconds =
+        preference.and_then(|text| text.trim().strip_prefix("wait=")?.parse::<u64>().ok());
+    let Some(seconds) = seconds else { return Ok(job) };
+    let at_most = Duration::from_secs(seconds.min(60));
+    wait_for(app, caller, &job.id, at_most, |job| job.state.is_final()).await
 }
 
 /// Splits the field `options` from the others.

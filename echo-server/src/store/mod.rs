@@ -18,7 +18,7 @@ mod tests;
 pub use sqlite::SqliteStore;
 pub use types::*;
 
-use crate::job::{Job, JobError, Phase, Usage};
+use crate::job::{Job, JobError, Phase, State, Usage};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,9 @@ pub trait Store: Send + Sync {
 
     /// A job of a tenant.
     fn job(&self, tenant: &str, id: &str) -> Result<Option<Job>>;
+
+    /// What has become of a job, whoever's it is; for workers, who have no tenant.
+    fn state_of(&self, id: &str) -> Result<Option<State>>;
 
     /// A job by the token of its lease, whoever's it is.
     fn leased(&self, lease: &Lease) -> Result<Option<Job>>;

@@ -5,7 +5,7 @@ use serde_json::Map;
 use uuid::Uuid;
 
 use super::*;
-use crate::job::{Callback, CallbackEvent, JobOptions, Source, State};
+use crate::job::{Callback, CallbackEvent, JobOptions, Source};
 
 const MINUTE: i64 = 60_000;
 

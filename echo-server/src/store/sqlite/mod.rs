@@ -22,7 +22,7 @@ use super::{
     Horizon, JobEvent, Lease, ListQuery, Load, NewJob, Orphans, Page, Renewed, Report, RequestKey,
     Reserved, Result, Store, StoreError, Swept, Tried,
 };
-use crate::job::{Job, JobError, Phase, Usage};
+use crate::job::{Job, JobError, Phase, State, Usage};
 
 /// The changes of the schema, in order; the database's `user_version` counts those it has.
 const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_jobs.sql")];
@@ -196,6 +196,10 @@ impl Store for SqliteStore {
 
     fn job(&self, tenant: &str, id: &str) -> Result<Option<Job>> {
         self.read(|db| rows::job(db, "WHERE tenant_id = ?1 AND id = ?2", &[&tenant, &id]))
+    }
+
+    fn state_of(&self, id: &str) -> Result<Option<State>> {
+        self.read(|db| Ok(rows::job(db, "WHERE id = ?1", &[&id])?.map(|job| job.state)))
     }
 
     fn leased(&self, lease: &Lease) -> Result<Option<Job>> {

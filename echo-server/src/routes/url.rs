@@ -1,0 +1,118 @@
+//! `POST /upload/url`: the address of a recording in, a job out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::HeaderMap;
+use serde_json::{Map, Value};
+
+use super::{idempotency, upload};
+use crate::app::{App, Drain};
+use crate::auth::{Caller, WRITE};
+use crate::error::{Answer, Problem};
+use crate::job::{Job, Source, Submission};
+use crate::outbound::{Origin, Policy, Url};
+use crate::secrets::seal;
+use crate::submit::{check_room, submit};
+use crate::upload::clean_filename;
+
+/// The headers that a source may be asked with.
+const HEADERS: [&str; 4] = ["authorization", "cookie", "referer", "user-agent"];
+
+/// Takes an address with options.
+pub(super) async fn url(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Result<axum::Json<Map<String, Value>>, JsonRejection>,
+) -> Answer {
+    caller.may(WRITE)?;
+    if app.drain_phase() >= Drain::Refusing {
+        return Err(Problem::new(503, "draining", "the server is going down").retry_after(5));
+    }
+    check_room(&app, &caller).await?;
+    let axum::Json(body) =
+        body.map_err(|error| Problem::new(400, "bad_query", error.body_text()))?;
+    let print = idempotency::print(&[&Value::Object(body.clone()).to_string()]);
+    let key = idempotency::reserve(&app, &caller, "url", &headers).await?;
+    if let Some(replay) = key.as_ref().map_or(Ok(None), |key| key.replay(&print))? {
+        return Ok(replay);
+    }
+    let outcome = accept(&app, &caller, body).await;
+    if let Some(key) = key {
+        key.finish(&app, &print, &outcome).await;
+    }
+    Ok(upload::submitted(&app, &outcome?))
+}
+
+async fn accept(
+    app: &Arc<App>,
+    caller: &Caller,
+    mut body: Map<String, Value>,
+) -> Result<Job, Problem> {
+    let invalid = |detail: &str| Problem::new(422, "invalid_url", detail);
+    let Some(Value::String(text)) = body.remove("url") else {
+        return Err(invalid("`url` is missing"));
+    };
+    let url = Url::parse(&text).ok_or_else(|| {
+        invalid("expected http:// or https://, at most 2048 characters, without user and password")
+    })?;
+    let headers = source_headers(body.remove("headers"))?;
+    let submission = Submission::from_map(merged(body)?, &app.config.model)?;
+    let policy = Policy::new(&app.config);
+    policy
+        .check_form(&url)
+        .map_err(|_| Problem::new(422, "fetch_blocked", "the address is not allowed"))?;
+    let origin = Origin { url: url.to_string(), headers };
+    let sealed = serde_json::to_string(&origin).ok().and_then(|text| seal(&app.master_key, &text));
+    let source = Source {
+        kind: "url".to_owned(),
+        filename: url.file_name().map(clean_filename),
+        url: Some(url.without_query()),
+        sealed: Some(sealed.ok_or_else(Problem::internal)?),
+        ..Source::default()
+    };
+    submit(app, caller, source, None, submission).await
+}
+
+/// Options beside `url` and those below `options`, which must not contradict.
+fn merged(mut body: Map<String, Value>) -> Result<Map<String, Value>, Problem> {
+    let options = match body.remove("options") {
+        None | Some(Value::Null) => return Ok(body),
+        Some(Value::Object(options)) => options,
+        Some(_) => {
+            return Err(Problem::new(422, "invalid_option", "`options` is not a JSON object"));
+        }
+    };
+    for (name, value) in options {
+        if body.insert(name.clone(), value).is_some() {
+            let detail = format!("`{name}` is given twice");
+            return Err(Problem::new(422, "conflicting_field", detail));
+        }
+    }
+    Ok(body)
+}
+
+fn source_headers(given: Option<Value>) -> Result<BTreeMap<String, String>, Problem> {
+    let refuse = || {
+        let detail = "`headers` may have Authorization, Cookie, Referer and User-Agent";
+        Problem::new(422, "invalid_option", detail)
+    };
+    let mut headers = BTreeMap::new();
+    let fields = match given {
+        None | Some(Value::Null) => return Ok(headers),
+        Some(Value::Object(fields)) => fields,
+        Some(_) => return Err(refuse()),
+    };
+    for (name, value) in fields {
+        let name = name.to_ascii_lowercase();
+        let value = value.as_str().filter(|value| value.len() <= 4096).ok_or_else(refuse)?;
+        if !HEADERS.contains(&name.as_str()) || value.contains(char::is_control) {
+            return Err(refuse());
+        }
+        headers.insert(name, value.to_owned());
+    }
+    Ok(headers)
+}
