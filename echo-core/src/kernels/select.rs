@@ -59,7 +59,7 @@ pub(crate) fn open<O: Opened>(
     opened: O,
 ) -> Result<O::Output> {
     if choice.device == Device::Cpu {
-        return Ok(opened.with(Cpu::new(threads.unwrap_or_default())));
+        return Ok(opened.with(Cpu::new(choice.compute, threads.unwrap_or_default())?));
     }
     #[cfg(feature = "cuda")]
     if Cuda::has_kernels_for(d_model, heads)
@@ -93,8 +93,12 @@ fn resolve(device: Device, compute: ComputeType) -> Result<ComputeType> {
         Err(Error::Option { option: "compute_type", value: compute.to_string(), expected })
     };
     match (device, compute) {
-        (Device::Cpu | Device::Auto, ComputeType::Auto | ComputeType::F32) => Ok(ComputeType::F32),
-        (Device::Cpu | Device::Auto, _) => wrong("auto or f32 on the CPU"),
+        (Device::Cpu | Device::Auto, ComputeType::Auto) => Ok(ComputeType::F32),
+        (Device::Cpu | Device::Auto, ComputeType::F16) => {
+            wrong("auto, f32, bf16 or int8 on the CPU")
+        }
+        // Whether this processor has instructions for bf16 and int8 is found out when it is opened.
+        (Device::Cpu | Device::Auto, asked) => Ok(asked),
         // Published weights are half floats, so half floats lose nothing of them.
         (Device::Cuda(_) | Device::Metal(_), ComputeType::Auto) => Ok(ComputeType::F16),
         (Device::Cuda(_) | Device::Metal(_), ComputeType::Int8) => {

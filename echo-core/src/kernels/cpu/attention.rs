@@ -18,6 +18,7 @@ use std::mem::MaybeUninit;
 use super::buffer::{Lent, Target, View};
 use super::gemm::{MAX_WIDTH, Operand, accumulate};
 use super::lane::Lane;
+use super::layout::Format;
 use super::math::softmax_row;
 use super::vector::Vector;
 
@@ -26,61 +27,86 @@ pub(super) const BLOCK_QUERIES: usize = 12;
 /// A score that softmax turns into nothing.
 const MASKED: f32 = -1e30;
 
-/// Where the keys and values of one head lie, packed, and their sizes.
+/// Sizes of packed keys and values.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PackedHead {
-    /// `[panel of keys][d_head]`.
-    pub(super) keys: View,
-    /// `[panel of d_head][frames]`.
-    pub(super) values: View,
+pub(super) struct HeadShape {
     pub(super) frames: usize,
     pub(super) d_head: usize,
     /// Columns of a panel.
     pub(super) width: usize,
+    /// Values in a lane: 1 for f32, 2 for bf16.
+    pub(super) depth: usize,
 }
 
-impl PackedHead {
+impl HeadShape {
     /// Words that the keys of a head take.
-    pub(super) fn key_words(frames: usize, d_head: usize, width: usize) -> usize {
-        frames.next_multiple_of(width) * d_head
+    pub(super) fn key_words(self) -> usize {
+        self.frames.next_multiple_of(self.width) * self.d_head.div_ceil(self.depth)
     }
 
     /// Words that the values of a head take.
-    pub(super) fn value_words(frames: usize, d_head: usize, width: usize) -> usize {
-        d_head.next_multiple_of(width) * frames
+    pub(super) fn value_words(self) -> usize {
+        self.d_head.next_multiple_of(self.width) * self.frames.div_ceil(self.depth)
     }
 
     /// Floats that [`attend`] needs to work in.
-    pub(super) fn scratch_words(frames: usize, d_head: usize, width: usize) -> usize {
-        BLOCK_QUERIES * (frames.next_multiple_of(width) + d_head)
+    pub(super) fn scratch_words(self) -> usize {
+        BLOCK_QUERIES * (self.frames.next_multiple_of(self.width) + self.d_head)
     }
 }
 
-/// Packs one head: `keys` and `values` are `frames` rows that start at the head's first column.
+/// Where the keys and values of one head lie.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PackedHead {
+    /// `[panel of keys][lane of d_head]`.
+    pub(super) keys: View,
+    /// `[panel of d_head][lane of frames]`.
+    pub(super) values: View,
+    pub(super) shape: HeadShape,
+}
+
+/// Packs one head from rows of lanes: `keys` and `values` start at the head's first column of the
+/// first of `frames` rows, which are `stride` words apart.
 pub(super) fn pack_head(
     (keys, values): (&[f32], &[f32]),
     stride: usize,
-    (frames, d_head, width): (usize, usize, usize),
-    packed_keys: &mut [f32],
-    packed_values: &mut [f32],
+    shape: HeadShape,
+    (packed_keys, packed_values): (&mut [f32], &mut [f32]),
 ) {
-    for (panel, packed) in packed_keys.chunks_exact_mut(width * d_head).enumerate() {
+    let HeadShape { frames, d_head, width, depth } = shape;
+    let lanes = d_head / depth;
+    for (panel, packed) in packed_keys.chunks_exact_mut(width * lanes).enumerate() {
         let rows = width.min(frames - panel * width);
-        for (c, packed) in packed.chunks_exact_mut(width).enumerate() {
-            let column = keys[panel * width * stride + c..].iter().step_by(stride);
+        for (lane, packed) in packed.chunks_exact_mut(width).enumerate() {
+            let column = keys[panel * width * stride + lane..].iter().step_by(stride);
             for (packed, &key) in packed[..rows].iter_mut().zip(column) {
                 *packed = key;
             }
             packed[rows..].fill(0.0);
         }
     }
-    for (panel, packed) in packed_values.chunks_exact_mut(width * frames).enumerate() {
+    let panel_words = width * frames.div_ceil(depth);
+    for (panel, packed) in packed_values.chunks_exact_mut(panel_words).enumerate() {
         let columns = width.min(d_head - panel * width);
-        for (frame, packed) in packed.chunks_exact_mut(width).enumerate() {
-            let from = frame * stride + panel * width;
-            packed[..columns].copy_from_slice(&values[from..from + columns]);
+        for (lane, packed) in packed.chunks_exact_mut(width).enumerate() {
+            let from = lane * depth * stride + panel * width / depth;
+            let row = &values[from..from + columns / depth];
+            if depth == 1 {
+                packed[..columns].copy_from_slice(row);
+            } else {
+                let next = values.get(from + stride..from + stride + columns / depth);
+                interleave(row, next.filter(|_| lane * depth + 1 < frames), packed);
+            }
             packed[columns..].fill(0.0);
         }
+    }
+}
+
+/// Pairs the halves of two rows: word `c` gets value `c` of the first row and of the second.
+fn interleave(first: &[f32], second: Option<&[f32]>, out: &mut [f32]) {
+    for (index, (out, &a)) in out.as_chunks_mut::<2>().0.iter_mut().zip(first).enumerate() {
+        let (a, b) = (a.to_bits(), second.map_or(0, |second| second[index].to_bits()));
+        *out = [a & 0xffff | b << 16, a >> 16 | b & 0xffff_0000].map(f32::from_bits);
     }
 }
 
@@ -89,20 +115,18 @@ pub(super) fn pack_head(
 pub(crate) struct PackedHeads {
     /// For each head its keys, then its values.
     pub(super) data: Lent,
-    pub(super) frames: usize,
-    pub(super) d_head: usize,
-    pub(super) width: usize,
+    pub(super) format: Format,
+    pub(super) shape: HeadShape,
 }
 
 impl PackedHeads {
     /// One head of them.
     pub(super) fn head(&self, head: usize) -> PackedHead {
-        let Self { frames, d_head, width, .. } = *self;
-        let key_words = PackedHead::key_words(frames, d_head, width);
-        let head_words = key_words + PackedHead::value_words(frames, d_head, width);
+        let key_words = self.shape.key_words();
+        let head_words = key_words + self.shape.value_words();
         let (keys, values) = self.data[head * head_words..][..head_words].split_at(key_words);
         let (keys, values) = (View::new(keys, 0), View::new(values, 0));
-        PackedHead { keys, values, frames, d_head, width }
+        PackedHead { keys, values, shape: self.shape }
     }
 }
 
@@ -117,7 +141,7 @@ pub(super) struct AttendBlock<'a> {
     pub(super) head: PackedHead,
     /// The head's first column of the result.
     pub(super) output: Target,
-    /// [`PackedHead::scratch_words`] floats.
+    /// [`HeadShape::scratch_words`] floats.
     pub(super) scratch: *mut f32,
     /// Where to leave the probabilities, `frames` of each row of the query matrix.
     pub(super) probabilities: Option<Target>,
@@ -130,9 +154,10 @@ pub(super) struct AttendBlock<'a> {
 /// writes the same outputs.
 #[inline(always)]
 pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
-    let PackedHead { keys, values, frames, d_head, width } = block.head;
-    let n = block.rows.len();
-    let padded = frames.next_multiple_of(width);
+    let PackedHead { keys, values, shape } = block.head;
+    let HeadShape { frames, d_head, width, depth } = shape;
+    debug_assert!(depth == L::DEPTH && width == N * <L::Vector as Vector>::LEN, "layout of a head");
+    let (n, padded) = (block.rows.len(), frames.next_multiple_of(width));
     let scores = Target { data: block.scratch, stride: padded };
     let queries = Target { data: scores.at(BLOCK_QUERIES, 0).data, stride: d_head };
     for (index, &row) in block.rows.iter().enumerate() {
@@ -141,11 +166,13 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
         for c in 0..d_head {
             *to.add(c) = *from.add(c) * block.scale;
         }
+        L::prepare(to, d_head, to.cast());
     }
     let queries = Operand::floats(queries.as_view());
+    let lanes = d_head / depth;
     for panel in 0..padded / width {
-        let keys = keys.data.add(panel * width * d_head).cast();
-        accumulate::<L, N>(queries, n, keys, d_head, scores.at(0, panel * width));
+        let keys = keys.data.add(panel * width * lanes).cast();
+        accumulate::<L, N>(queries, n, keys, lanes, scores.at(0, panel * width));
     }
     let mut shares = [0.0; BLOCK_QUERIES];
     for (index, share) in shares.iter_mut().enumerate().take(n) {
@@ -162,18 +189,22 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
             }
         }
     }
+    for index in 0..n {
+        let scores = scores.at(index, 0).data;
+        L::prepare(scores, padded, scores.cast());
+    }
     let scores = Operand::floats(scores.as_view());
     let mut memory = MaybeUninit::<[f32; BLOCK_QUERIES * MAX_WIDTH]>::uninit();
     let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
+    let lanes = frames.div_ceil(depth);
     for panel in 0..d_head.div_ceil(width) {
-        let values = values.data.add(panel * width * frames).cast();
-        accumulate::<L, N>(scores, n, values, frames, sums);
+        let values = values.data.add(panel * width * lanes).cast();
+        accumulate::<L, N>(scores, n, values, lanes, sums);
         let columns = width.min(d_head - panel * width);
         for (index, &row) in block.rows.iter().enumerate() {
             let output = block.output.at(row, panel * width).data;
-            let share = shares[index];
             for c in 0..columns {
-                *output.add(c) = *sums.at(index, c).data * share;
+                *output.add(c) = *sums.at(index, c).data * shares[index];
             }
         }
     }
@@ -183,10 +214,10 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
 #[derive(Debug)]
 pub(super) struct AttendPast<'a> {
     pub(super) query: *const f32,
-    /// Keys of all heads, then values of all heads, of each position.
+    /// Where the key and behind it the value of each position lie, of some head.
     pub(super) past: &'a [View],
-    /// Where this head's keys and its values start in them.
-    pub(super) columns: [usize; 2],
+    /// How much further on those of this head lie.
+    pub(super) offset: usize,
     pub(super) d_head: usize,
     pub(super) scale: f32,
     /// As many floats as there are positions, rounded up to a multiple of [`MAX_WIDTH`].
@@ -204,7 +235,7 @@ pub(super) unsafe fn attend_past<V: Vector>(job: &AttendPast<'_>) {
     let d_head = job.d_head;
     let whole = d_head - d_head % V::LEN;
     for (index, key) in job.past.iter().enumerate() {
-        let key = key.data.add(job.columns[0]);
+        let key = key.data.add(job.offset);
         let mut sum = V::splat(0.0);
         for c in (0..whole).step_by(V::LEN) {
             sum = V::load(job.query.add(c)).mul_add(V::load(key.add(c)), sum);
@@ -220,19 +251,36 @@ pub(super) unsafe fn attend_past<V: Vector>(job: &AttendPast<'_>) {
         *job.scratch.add(index) = MASKED;
     }
     let share = softmax_row::<V>(job.scratch, padded);
-    for c in (0..whole).step_by(V::LEN) {
-        let mut sum = V::splat(0.0);
-        for (index, value) in job.past.iter().enumerate() {
-            let weight = V::splat(*job.scratch.add(index));
-            sum = weight.mul_add(V::load(value.data.add(job.columns[1] + c)), sum);
-        }
-        sum.mul(V::splat(share)).store(job.output.add(c));
+    let mut column = 0;
+    while column + 4 * V::LEN <= whole {
+        weigh::<V, 4>(job, column, share);
+        column += 4 * V::LEN;
     }
-    for c in whole..d_head {
+    while column < whole {
+        weigh::<V, 1>(job, column, share);
+        column += V::LEN;
+    }
+    for column in whole..d_head {
         let mut sum = 0.0;
         for (index, value) in job.past.iter().enumerate() {
-            sum += *job.scratch.add(index) * *value.data.add(job.columns[1] + c);
+            sum += *job.scratch.add(index) * *value.data.add(job.offset + d_head + column);
         }
-        *job.output.add(c) = sum * share;
+        *job.output.add(column) = sum * share;
+    }
+}
+
+/// The sum of `N` vectors of all values from `column` on, weighed by the scores.
+#[inline(always)]
+unsafe fn weigh<V: Vector, const N: usize>(job: &AttendPast<'_>, column: usize, share: f32) {
+    let mut sums = [V::splat(0.0); N];
+    for (index, value) in job.past.iter().enumerate() {
+        let value = value.data.add(job.offset + job.d_head + column);
+        let weight = V::splat(*job.scratch.add(index));
+        for (v, sum) in sums.iter_mut().enumerate() {
+            *sum = weight.mul_add(V::load(value.add(v * V::LEN)), *sum);
+        }
+    }
+    for (v, sum) in sums.iter().enumerate() {
+        sum.mul(V::splat(share)).store(job.output.add(column + v * V::LEN));
     }
 }

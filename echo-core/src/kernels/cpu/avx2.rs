@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::isa::{Kernels, kernels_of};
-use super::lane::FromHalf;
+use super::isa::{Kernels, format_kernels, vector_kernels};
+use super::lane::{F16, F32, FromHalf};
 use super::vector::Vector;
 
 #[derive(Clone, Copy)]
@@ -120,12 +120,28 @@ impl FromHalf for Avx2 {
     }
 }
 
-kernels_of!("avx2", Avx2, 2, features "avx2,fma,f16c");
+const VECTORS: usize = 2;
+
+format_kernels!(in_f32, F32<Avx2>, VECTORS, "avx2,fma,f16c");
+format_kernels!(in_f16, F16<Avx2>, VECTORS, "avx2,fma,f16c");
+vector_kernels!(Avx2, VECTORS, "avx2,fma,f16c");
 
 /// The kernels, if this machine has the instructions.
 pub(super) fn kernels() -> Option<Kernels> {
     let has_all = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c");
-    has_all.then_some(KERNELS)
+    has_all.then_some(Kernels {
+        name: "avx2",
+        width: VECTORS * Avx2::LEN,
+        f32: in_f32::TABLE,
+        f16: in_f16::TABLE,
+        bf16: None,
+        int8: None,
+        narrow_width: NARROW * Avx2::LEN,
+        gemm_f32_narrow,
+        cells,
+        attend_past,
+        norm,
+    })
 }

@@ -6,12 +6,13 @@
 
 use std::arch::x86_64::*;
 
-use super::isa::{Kernels, kernels_of};
-use super::lane::FromHalf;
+use super::isa::{Kernels, format_kernels, vector_kernels};
+use super::lane::{F16, F32, FromHalf};
+use super::lanes_avx512::{Bf16, Int8};
 use super::vector::Vector;
 
 #[derive(Clone, Copy)]
-struct Avx512(__m512);
+pub(super) struct Avx512(pub(super) __m512);
 
 /// All ones in the first `count` elements.
 #[inline(always)]
@@ -113,9 +114,33 @@ impl FromHalf for Avx512 {
     }
 }
 
-kernels_of!("avx512", Avx512, 4, features "avx512f,avx2,fma,f16c");
+const VECTORS: usize = 4;
+
+format_kernels!(in_f32, F32<Avx512>, VECTORS, "avx512f,avx2,fma,f16c");
+format_kernels!(in_f16, F16<Avx512>, VECTORS, "avx512f,avx2,fma,f16c");
+format_kernels!(in_bf16, Bf16, VECTORS, "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c");
+format_kernels!(in_int8, Int8, VECTORS, "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c");
+vector_kernels!(Avx512, VECTORS, "avx512f,avx2,fma,f16c");
 
 /// The kernels, if this machine has the instructions.
 pub(super) fn kernels() -> Option<Kernels> {
-    is_x86_feature_detected!("avx512f").then_some(KERNELS)
+    if !is_x86_feature_detected!("avx512f") {
+        return None;
+    }
+    let has_words = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
+    let has_bf16 = has_words && is_x86_feature_detected!("avx512bf16");
+    let has_vnni = has_words && is_x86_feature_detected!("avx512vnni");
+    Some(Kernels {
+        name: "avx512",
+        width: VECTORS * Avx512::LEN,
+        f32: in_f32::TABLE,
+        f16: in_f16::TABLE,
+        bf16: has_bf16.then_some(in_bf16::TABLE),
+        int8: has_vnni.then_some(in_int8::TABLE),
+        narrow_width: NARROW * Avx512::LEN,
+        gemm_f32_narrow,
+        cells,
+        attend_past,
+        norm,
+    })
 }

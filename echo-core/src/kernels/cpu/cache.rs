@@ -16,7 +16,9 @@ const BLOCK_SLOTS: usize = 64;
 pub(crate) struct Past {
     pub(super) heads: usize,
     pub(super) d_model: usize,
-    /// For each layer, blocks of slots; a slot is a key and a value, `2 * d_model` floats.
+    /// For each layer, blocks of slots: `[head][slot in block][key, then value of the head]`, so that
+    /// a head reads memory in order. (Whole slots side by side would put the parts of a head 4 KiB
+    /// apart, where they push each other out of the cache.)
     layers: Vec<Vec<Aligned>>,
     /// For each hypothesis, the slots of its positions.
     hypotheses: Vec<Vec<u32>>,
@@ -66,22 +68,34 @@ impl Past {
     /// Stores a token's key and value, `2 * d_model` floats, at a position of a hypothesis.
     pub(super) fn store(&mut self, layer: usize, row: usize, position: usize, key_value: &[f32]) {
         let slot = self.hypotheses[row][position] as usize;
-        let (width, blocks) = (2 * self.d_model, &mut self.layers[layer]);
+        let (d_model, blocks) = (self.d_model, &mut self.layers[layer]);
         while blocks.len() <= slot / BLOCK_SLOTS {
-            blocks.push(Aligned::zeroed(BLOCK_SLOTS * width));
+            blocks.push(Aligned::zeroed(BLOCK_SLOTS * 2 * d_model));
         }
-        let at = slot % BLOCK_SLOTS * width;
-        blocks[slot / BLOCK_SLOTS][at..at + width].copy_from_slice(key_value);
+        let d_head = d_model / self.heads;
+        let (keys, values) = key_value.split_at(d_model);
+        let places = blocks[slot / BLOCK_SLOTS].chunks_exact_mut(2 * d_head);
+        let places = places.skip(slot % BLOCK_SLOTS).step_by(BLOCK_SLOTS);
+        let parts = keys.chunks_exact(d_head).zip(values.chunks_exact(d_head));
+        for (place, (key, value)) in places.zip(parts) {
+            place[..d_head].copy_from_slice(key);
+            place[d_head..].copy_from_slice(value);
+        }
     }
 
-    /// Where the keys and values of a hypothesis lie in a layer, position by position.
+    /// Where the keys and values of the first head of a hypothesis lie in a layer, position by
+    /// position; those of the next head lie [`head_words`](Self::head_words) further on.
     pub(super) fn views(&self, layer: usize, row: usize, views: &mut Vec<View>) {
-        let (width, blocks) = (2 * self.d_model, &self.layers[layer]);
-        views.clear();
+        let (d_head, blocks) = (self.d_model / self.heads, &self.layers[layer]);
         views.extend(self.hypotheses[row].iter().map(|&slot| {
             let (block, slot) = (slot as usize / BLOCK_SLOTS, slot as usize % BLOCK_SLOTS);
-            View::new(&blocks[block][slot * width..(slot + 1) * width], width)
+            View::new(&blocks[block][slot * 2 * d_head..], 0)
         }));
+    }
+
+    /// Words from one head to the next.
+    pub(super) fn head_words(&self) -> usize {
+        BLOCK_SLOTS * 2 * (self.d_model / self.heads)
     }
 
     /// Hypothesis `i` goes on from old hypothesis `parents[i]`.

@@ -1,7 +1,9 @@
 //! The decoder's verbs: attention to the past and to the sound, embeddings and logits.
 
+use std::ops::Range;
+
 use super::Cpu;
-use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, PackedHead, PackedHeads};
+use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, PackedHeads};
 use super::buffer::{Aligned, Buffer, Target, View};
 use super::cache::Past;
 use super::gemm::MAX_WIDTH;
@@ -85,9 +87,9 @@ impl Cpu {
         rows: &[Row],
     ) -> Result<Buffer> {
         let (d_model, d_head) = (past.d_model, past.d_model / past.heads);
-        let mut out = Buffer::new(&self.arena, qkv.rows, d_model);
-        let output = Target::new(&mut out.data, d_model);
-        let mut views = Vec::new();
+        // Where everything is that each new token looks at; tokens of a hypothesis share a list.
+        let (mut views, mut tokens) = (Vec::new(), Vec::with_capacity(qkv.rows));
+        let mut pairs = 0;
         for (hypothesis, row) in rows.iter().enumerate() {
             let len = row.past + row.tokens.len();
             past.extend(hypothesis, row.past, len)?;
@@ -95,33 +97,37 @@ impl Cpu {
                 let start = token * qkv.columns;
                 let key_value = &qkv.data[start + d_model..start + 3 * d_model];
                 past.store(layer, hypothesis, position, key_value);
+                tokens.push(views.len()..views.len() + position + 1);
+                pairs += position + 1;
             }
             past.views(layer, hypothesis, &mut views);
-            let attend = |item: usize| {
-                let (index, head) = (item / past.heads, item % past.heads);
-                let token = row.tokens.start + index;
-                let seen = row.past + index + 1;
-                let mut scratch = self.arena.lend(seen.next_multiple_of(MAX_WIDTH));
+        }
+        let mut out = Buffer::new(&self.arena, qkv.rows, d_model);
+        let output = Target::new(&mut out.data, d_model);
+        let longest = tokens.iter().map(Range::len).max().unwrap_or_default();
+        // Hypotheses share most of their past, so a head of all of them stays in the cache.
+        let attend = |head: usize| {
+            let mut scratch = self.arena.lend(longest.next_multiple_of(MAX_WIDTH));
+            for (token, seen) in tokens.iter().enumerate() {
                 let column = head * d_head;
                 let job = AttendPast {
                     query: qkv.data[token * qkv.columns + column..].as_ptr(),
-                    past: &views[..seen],
-                    columns: [column, d_model + column],
+                    past: &views[seen.clone()],
+                    offset: head * past.head_words(),
                     d_head,
                     scale: (d_head as f32).powf(-0.5),
                     scratch: scratch.as_mut_ptr(),
                     output: output.at(token, column).data,
                 };
                 // SAFETY: the kernels are of this machine, the slots hold a key and a value each, and
-                // every item writes its own columns of its own row.
+                // every head writes its own columns.
                 unsafe { (self.kernels.attend_past)(&job) };
-            };
-            let items = row.tokens.len() * past.heads;
-            if row.tokens.len() * len * d_model < SMALL_ATTENTION {
-                (0..items).for_each(attend);
-            } else {
-                self.pool.run(items, &attend);
             }
+        };
+        if pairs * d_model < SMALL_ATTENTION {
+            (0..past.heads).for_each(attend);
+        } else {
+            self.pool.run(past.heads, &attend);
         }
         Ok(out)
     }
@@ -136,7 +142,7 @@ impl Cpu {
         collect: Option<&mut CollectedAttention>,
     ) -> Result<Buffer> {
         let d_model = q.columns;
-        let (heads, width, d_head) = (cross.heads, self.kernels.width, d_model / cross.heads);
+        let (heads, d_head) = (cross.heads, d_model / cross.heads);
         let mut out = Buffer::new(&self.arena, q.rows, d_model);
         let output = Target::new(&mut out.data, d_model);
         let blocks = query_blocks(rows, cross.windows.len())?;
@@ -148,8 +154,7 @@ impl Cpu {
         self.pool.run(blocks.len() * heads, &|item| {
             let ((window, tokens), head) = (&blocks[item / heads], item % heads);
             let keys_values = &cross.windows[*window];
-            let words = PackedHead::scratch_words(keys_values.frames, d_head, width);
-            let mut scratch = self.arena.lend(words);
+            let mut scratch = self.arena.lend(keys_values.shape.scratch_words());
             let wanted = collect.heads.iter().position(|&wanted| wanted == head);
             let block = AttendBlock {
                 queries: View::new(&q.data, d_model).at(0, head * d_head),
@@ -162,7 +167,7 @@ impl Cpu {
             };
             // SAFETY: the kernels are of this machine, sizes are as the buffers were made, and every
             // item writes its own columns of its own rows.
-            unsafe { (self.kernels.attend)(&block) };
+            unsafe { (self.kernels.of(keys_values.format).attend)(&block) };
         });
         // A head may be asked for twice.
         for (index, head) in collect.heads.iter().enumerate() {

@@ -42,7 +42,7 @@ impl Dense {
         let (width, kernel) = if is_narrow {
             (kernels.narrow_width, kernels.gemm_f32_narrow)
         } else {
-            (kernels.width, kernels.gemm_f32)
+            (kernels.width, kernels.f32.gemm)
         };
         let row = |output: usize, values: &mut [f32]| {
             values.copy_from_slice(&weights[output * inputs..][..inputs]);

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::Cpu;
-use super::attention::{AttendBlock, BLOCK_QUERIES, PackedHead, PackedHeads, pack_head};
+use super::attention::{AttendBlock, BLOCK_QUERIES, HeadShape, PackedHeads, pack_head};
 use super::buffer::{Aligned, Buffer, Target, View};
-use super::isa::Norm;
-use super::layout::Packed;
+use super::isa::{Norm, Prepare};
+use super::layout::{Format, Packed};
 use super::product::Product;
 use crate::kernels::FRAMES;
 
@@ -71,14 +71,15 @@ impl Cpu {
     /// Attention within one window: `qkv` is `(frames, 3 * d_model)`, `output` `(frames, d_model)`.
     pub(super) fn attend_window(&self, qkv: &[f32], heads: usize, d_model: usize, output: Target) {
         let frames = qkv.len() / (3 * d_model);
-        let (d_head, width) = (d_model / heads, self.kernels.width);
+        let d_head = d_model / heads;
         let packed = self.pack_heads(qkv, 3 * d_model, d_model, heads);
+        let attend = self.kernels.of(packed.format).attend;
         let queries = View::new(qkv, 3 * d_model);
         let blocks = frames.div_ceil(BLOCK_QUERIES);
         let chunks = blocks.div_ceil(CHUNK_BLOCKS);
         self.pool.run(heads * chunks, &|chunk| {
             let (head, chunk) = (chunk / chunks, chunk % chunks);
-            let mut scratch = self.arena.lend(PackedHead::scratch_words(frames, d_head, width));
+            let mut scratch = self.arena.lend(packed.shape.scratch_words());
             for block in chunk * CHUNK_BLOCKS..blocks.min((chunk + 1) * CHUNK_BLOCKS) {
                 let mut rows = [0; BLOCK_QUERIES];
                 let queried = block * BLOCK_QUERIES..frames.min((block + 1) * BLOCK_QUERIES);
@@ -95,38 +96,59 @@ impl Cpu {
                 };
                 // SAFETY: the kernels are of this machine, sizes are as the buffers were made, and
                 // each chunk writes rows and columns of its own.
-                unsafe { (self.kernels.attend)(&block) };
+                unsafe { attend(&block) };
             }
         });
     }
 
-    /// Packs the keys at column `d_model` and the values behind them of all heads; without queries
-    /// in front, give the slice from where they would start.
+    /// Packs keys and values of all heads: the last `2 * d_model` of each `stride` columns.
     pub(super) fn pack_heads(
         &self,
-        qkv: &[f32],
+        rows: &[f32],
         stride: usize,
         d_model: usize,
         heads: usize,
     ) -> PackedHeads {
-        let frames = qkv.len() / stride;
-        let (d_head, width) = (d_model / heads, self.kernels.width);
-        let key_words = PackedHead::key_words(frames, d_head, width);
-        let value_words = PackedHead::value_words(frames, d_head, width);
-        let head_words = key_words + value_words;
+        let (frames, d_head) = (rows.len() / stride, d_model / heads);
+        let wanted = self.precision.attention;
+        let format = if d_head.is_multiple_of(wanted.depth()) { wanted } else { Format::F32 };
+        let depth = format.depth();
+        let shape = HeadShape { frames, d_head, width: self.kernels.width, depth };
+        // Rows of lanes, keys first: the rows themselves where a lane is a float.
+        let mut lanes = self.arena.lend(if depth == 1 { 0 } else { frames * 2 * d_model / depth });
+        if depth > 1 {
+            let input = View::new(rows, stride).at(0, stride - 2 * d_model);
+            let target = Target::new(&mut lanes, 2 * d_model / depth);
+            self.by_rows(frames, &|rows| {
+                let job = Prepare {
+                    rows: rows.len(),
+                    input: input.at(rows.start, 0),
+                    len: 2 * d_model,
+                    norm: None,
+                    normed: std::ptr::null_mut(),
+                    lanes: target.at(rows.start, 0),
+                    scales: std::ptr::null_mut(),
+                };
+                // SAFETY: both buffers have these rows; each chunk has its own.
+                unsafe { (self.kernels.of(format).prepare)(&job) };
+            });
+        }
+        let (source, stride, first) = match depth {
+            1 => (rows, stride, stride - 2 * d_model),
+            _ => (&*lanes, 2 * d_model / depth, 0),
+        };
+        let head_words = shape.key_words() + shape.value_words();
         let mut data = self.arena.lend(heads * head_words);
         let target = Target::new(&mut data, head_words);
-        let columns = stride - 2 * d_model..stride;
         self.pool.run(heads, &|head| {
             // SAFETY: each chunk has a head of its own.
             let packed =
                 unsafe { std::slice::from_raw_parts_mut(target.at(head, 0).data, head_words) };
-            let (keys, values) = packed.split_at_mut(key_words);
-            let first = columns.start + head * d_head;
-            let source = (&qkv[first..], &qkv[first + d_model..]);
-            pack_head(source, stride, (frames, d_head, width), keys, values);
+            let keys = first + head * d_head / depth;
+            let source = (&source[keys..], &source[keys + d_model / depth..]);
+            pack_head(source, stride, shape, packed.split_at_mut(shape.key_words()));
         });
-        PackedHeads { data, frames, d_head, width }
+        PackedHeads { data, format, shape }
     }
 
     /// `x += down(gelu(up(norm(x))))`.

@@ -1,15 +1,17 @@
 //! The table of kernels of one instruction set, and the choice among tables at run time.
 //!
-//! Kernels are generic over [`Vector`](super::vector::Vector) and inlined always; the macro
-//! [`kernels_of!`] instantiates them inside functions with an instruction set's features.
-//! A table exists only where the machine has these features, which is what makes its functions
-//! safe to reach.
+//! Kernels are generic over [`Vector`] and [`Lane`] and inlined always; the macros here instantiate
+//! them inside functions with an instruction set's features. A table exists only where the machine
+//! has these features, which is what makes its functions safe to reach.
 
 use super::attention::{AttendBlock, AttendPast};
 use super::buffer::{Aligned, Target, View};
 use super::gemm::Gemm;
+use super::lane::Lane;
 use super::layout::Format;
+use super::math::norm_row;
 use super::recurrent::Cells;
+use super::vector::Vector;
 
 /// Caps the instruction set: `portable`, `avx2` or `avx512`. For tests and for doubts.
 const CAP_VARIABLE: &str = "ECHO_CPU";
@@ -21,34 +23,57 @@ pub(crate) struct Norm {
     pub(super) bias: Aligned,
 }
 
-/// The kernels of an instruction set.
+/// The kernels of one format on one instruction set.
 ///
 /// # Safety of the function pointers
-/// That of the generic kernel of the same name, less the instruction set.
+/// That of the generic function of the same name, less the instruction set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FormatKernels {
+    pub(super) gemm: unsafe fn(&Gemm<'_>),
+    pub(super) attend: unsafe fn(&AttendBlock<'_>),
+    /// Turns a number of rows into activation lanes; see [`Prepare`].
+    pub(super) prepare: unsafe fn(&Prepare),
+}
+
+/// The kernels of an instruction set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernels {
     pub(super) name: &'static str,
     /// Outputs in a panel of packed weights.
     pub(super) width: usize,
+    pub(super) f32: FormatKernels,
+    pub(super) f16: FormatKernels,
+    pub(super) bf16: Option<FormatKernels>,
+    pub(super) int8: Option<FormatKernels>,
     /// Outputs in a panel of weights that has few.
     pub(super) narrow_width: usize,
     pub(super) gemm_f32_narrow: unsafe fn(&Gemm<'_>),
     /// One step of the cells of an LSTM.
     pub(super) cells: unsafe fn(Cells<'_>),
-    pub(super) gemm_f32: unsafe fn(&Gemm<'_>),
-    pub(super) gemm_f16: unsafe fn(&Gemm<'_>),
-    pub(super) attend: unsafe fn(&AttendBlock<'_>),
+    /// Safe as the function of that name.
     pub(super) attend_past: unsafe fn(&AttendPast<'_>),
-    /// Layer norm of a number of rows.
+    /// Layer norm of a number of rows; safe as [`norm_row`](super::math::norm_row).
     pub(super) norm: unsafe fn(View, usize, &Norm, Target),
 }
 
 impl Kernels {
-    /// The product kernel of a format.
-    pub(super) fn gemm(&self, format: Format) -> unsafe fn(&Gemm<'_>) {
+    /// The kernels of a format, which is one that [`has`](Self::has) said yes to.
+    pub(super) fn of(&self, format: Format) -> FormatKernels {
+        let kernels = match format {
+            Format::F32 => Some(self.f32),
+            Format::F16 => Some(self.f16),
+            Format::Bf16 => self.bf16,
+            Format::Int8 => self.int8,
+        };
+        kernels.expect("weights are packed only in formats that the instruction set has")
+    }
+
+    /// Whether there are kernels for a format.
+    pub(super) fn has(&self, format: Format) -> bool {
         match format {
-            Format::F32 => self.gemm_f32,
-            Format::F16 => self.gemm_f16,
+            Format::F32 | Format::F16 => true,
+            Format::Bf16 => self.bf16.is_some(),
+            Format::Int8 => self.int8.is_some(),
         }
     }
 
@@ -58,7 +83,7 @@ impl Kernels {
         let fast = [super::avx512::kernels(), super::avx2::kernels()];
         #[cfg(not(target_arch = "x86_64"))]
         let fast: [Option<Self>; 0] = [];
-        fast.into_iter().flatten().chain([portable::KERNELS]).collect()
+        fast.into_iter().flatten().chain([portable::kernels()]).collect()
     }
 
     /// The best table, no better than the environment allows.
@@ -70,15 +95,57 @@ impl Kernels {
     }
 }
 
-/// Makes `KERNELS` from a vector type, the vectors in a panel and the features to compile with.
-macro_rules! kernels_of {
-    ($name:literal, $vector:ty, $vectors:expr $(, features $features:literal)?) => {
-        $(#[target_feature(enable = $features)])?
-        unsafe fn gemm_f32(job: &$crate::kernels::cpu::gemm::Gemm<'_>) {
-            $crate::kernels::cpu::gemm::gemm::<
-                $crate::kernels::cpu::lane::F32<$vector>, { $vectors }>(job);
-        }
+/// Rows to be turned into activation lanes.
+#[derive(Debug)]
+pub(super) struct Prepare {
+    pub(super) rows: usize,
+    pub(super) input: View,
+    /// Values in a row.
+    pub(super) len: usize,
+    pub(super) norm: Option<*const Norm>,
+    /// A row of floats to norm into.
+    pub(super) normed: *mut f32,
+    /// Rows of lanes, each 32 bits.
+    pub(super) lanes: Target,
+    /// One for each row, or null if the format has none.
+    pub(super) scales: *mut f32,
+}
 
+/// Makes a module `$name` with the [`FormatKernels`] of a lane type in `TABLE`, compiled with some
+/// features, for panels of so many vectors.
+macro_rules! format_kernels {
+    ($name:ident, $lane:ty, $vectors:expr $(, $features:literal)?) => {
+        mod $name {
+            use super::*;
+            use $crate::kernels::cpu::attention::{AttendBlock, attend as attend_generic};
+            use $crate::kernels::cpu::gemm::{Gemm, gemm as gemm_generic};
+            use $crate::kernels::cpu::isa::{FormatKernels, Prepare, prepare_rows};
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gemm(job: &Gemm<'_>) {
+                gemm_generic::<$lane, { $vectors }>(job);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn attend(block: &AttendBlock<'_>) {
+                attend_generic::<$lane, { $vectors }>(block);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn prepare(job: &Prepare) {
+                prepare_rows::<$lane>(job);
+            }
+
+            pub(super) const TABLE: FormatKernels = FormatKernels { gemm, attend, prepare };
+        }
+    };
+}
+pub(super) use format_kernels;
+
+/// Makes the functions of a vector type that know no formats, compiled with some features, for panels
+/// of so many vectors.
+macro_rules! vector_kernels {
+    ($vector:ty, $vectors:expr $(, $features:literal)?) => {
         /// Vectors in a narrow panel: half as many.
         const NARROW: usize = usize::div_ceil($vectors, 2);
 
@@ -94,18 +161,6 @@ macro_rules! kernels_of {
         }
 
         $(#[target_feature(enable = $features)])?
-        unsafe fn gemm_f16(job: &$crate::kernels::cpu::gemm::Gemm<'_>) {
-            $crate::kernels::cpu::gemm::gemm::<
-                $crate::kernels::cpu::lane::F16<$vector>, { $vectors }>(job);
-        }
-
-        $(#[target_feature(enable = $features)])?
-        unsafe fn attend(block: &$crate::kernels::cpu::attention::AttendBlock<'_>) {
-            $crate::kernels::cpu::attention::attend::<
-                $crate::kernels::cpu::lane::F32<$vector>, { $vectors }>(block);
-        }
-
-        $(#[target_feature(enable = $features)])?
         unsafe fn attend_past(job: &$crate::kernels::cpu::attention::AttendPast<'_>) {
             $crate::kernels::cpu::attention::attend_past::<$vector>(job);
         }
@@ -117,39 +172,80 @@ macro_rules! kernels_of {
             norm: &$crate::kernels::cpu::isa::Norm,
             out: $crate::kernels::cpu::buffer::Target,
         ) {
-            let (weight, bias) = (norm.weight.as_ptr(), norm.bias.as_ptr());
-            for row in 0..rows {
-                let (x, out) = (x.at(row, 0).data, out.at(row, 0).data);
-                $crate::kernels::cpu::math::norm_row::<$vector>(x, weight, bias, norm.weight.len(), out);
-            }
+            $crate::kernels::cpu::isa::norm_rows::<$vector>(x, rows, norm, out);
         }
-
-        /// The kernels of this instruction set; only for machines that have it.
-        pub(super) const KERNELS: $crate::kernels::cpu::isa::Kernels = $crate::kernels::cpu::isa::Kernels {
-            name: $name,
-            width: $vectors * <$vector as $crate::kernels::cpu::vector::Vector>::LEN,
-            narrow_width: NARROW * <$vector as $crate::kernels::cpu::vector::Vector>::LEN,
-            gemm_f32_narrow,
-            cells,
-            gemm_f32,
-            gemm_f16,
-            attend,
-            attend_past,
-            norm,
-        };
     };
 }
-pub(super) use kernels_of;
+pub(super) use vector_kernels;
+
+/// Layer norm of a number of rows.
+///
+/// # Safety
+/// See [`Vector`]; `x` and `out` have the rows, of the norm's width.
+#[inline(always)]
+pub(super) unsafe fn norm_rows<V: Vector>(x: View, rows: usize, norm: &Norm, out: Target) {
+    let (weight, bias) = (norm.weight.as_ptr(), norm.bias.as_ptr());
+    for row in 0..rows {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (x, out) = (x.at(row, 0).data, out.at(row, 0).data);
+            norm_row::<V>(x, weight, bias, norm.weight.len(), out);
+        }
+    }
+}
+
+/// Norms rows, if asked to, and turns them into lanes.
+///
+/// # Safety
+/// As for [`Lane`]; pointers are valid for the sizes given.
+#[inline(always)]
+pub(super) unsafe fn prepare_rows<L: Lane>(job: &Prepare) {
+    for row in 0..job.rows {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut input = job.input.at(row, 0);
+            if let Some(norm) = job.norm {
+                let normed = Target { data: job.normed, stride: 0 };
+                norm_rows::<L::Vector>(input, 1, &*norm, normed);
+                input = normed.as_view();
+            }
+            let scale = L::prepare(input.data, job.len, job.lanes.at(row, 0).data.cast());
+            if !job.scales.is_null() {
+                *job.scales.add(row) = scale;
+            }
+        }
+    }
+}
 
 mod portable {
     //! What every machine can do.
     #![expect(unsafe_op_in_unsafe_fn, reason = "the functions pass their callers' promise on")]
 
-    use crate::kernels::cpu::vector::Portable;
+    use super::Kernels;
+    use crate::kernels::cpu::lane::{F16, F32};
+    use crate::kernels::cpu::vector::{Portable, Vector};
 
     /// Vectors in a panel: as many as leave a tile of six rows in the registers that are always there,
     /// 32 of four floats on aarch64, 16 elsewhere.
     const VECTORS: usize = if cfg!(target_arch = "aarch64") { 2 } else { 1 };
 
-    kernels_of!("portable", Portable, VECTORS);
+    format_kernels!(in_f32, F32<Portable>, VECTORS);
+    format_kernels!(in_f16, F16<Portable>, VECTORS);
+    vector_kernels!(Portable, VECTORS);
+
+    pub(super) fn kernels() -> Kernels {
+        Kernels {
+            name: "portable",
+            width: VECTORS * Portable::LEN,
+            f32: in_f32::TABLE,
+            f16: in_f16::TABLE,
+            bf16: None,
+            int8: None,
+            narrow_width: NARROW * Portable::LEN,
+            gemm_f32_narrow,
+            cells,
+            attend_past,
+            norm,
+        }
+    }
 }

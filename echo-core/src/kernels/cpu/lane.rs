@@ -27,6 +27,8 @@ pub(super) trait Lane {
     type Weights: Copy;
     /// Sums of products, as wide as a vector of floats.
     type Sum: Copy;
+    /// Values along the inner dimension in one lane.
+    const DEPTH: usize;
     /// Bytes of one stored weight lane.
     const WEIGHT_BYTES: usize;
 
@@ -37,6 +39,9 @@ pub(super) trait Lane {
     unsafe fn add(a: Self::Sum, b: Self::Sum) -> Self::Sum;
     /// The sums of outputs `column..`, as floats with the bias; `scale` is the activations' own.
     unsafe fn finish(sum: Self::Sum, weights: &Packed, column: usize, scale: f32) -> Self::Vector;
+    /// Turns a row of `len` floats into activation lanes, in place if both are the same memory, and
+    /// returns the factor that [`finish`](Self::finish) multiplies with.
+    unsafe fn prepare(row: *const f32, len: usize, lanes: *mut u8) -> f32;
 }
 
 /// f32 times f32.
@@ -47,6 +52,7 @@ impl<V: Vector> Lane for F32<V> {
     type Spread = V;
     type Weights = V;
     type Sum = V;
+    const DEPTH: usize = 1;
     const WEIGHT_BYTES: usize = 4;
 
     #[inline(always)]
@@ -77,6 +83,12 @@ impl<V: Vector> Lane for F32<V> {
     #[inline(always)]
     unsafe fn finish(sum: V, weights: &Packed, column: usize, _scale: f32) -> V {
         sum.add(V::load(weights.bias.as_ptr().add(column)))
+    }
+
+    #[inline(always)]
+    unsafe fn prepare(row: *const f32, len: usize, lanes: *mut u8) -> f32 {
+        row.copy_to(lanes.cast(), len);
+        1.0
     }
 }
 
@@ -113,6 +125,7 @@ impl<V: FromHalf> Lane for F16<V> {
     type Spread = V;
     type Weights = V;
     type Sum = V;
+    const DEPTH: usize = 1;
     const WEIGHT_BYTES: usize = 2;
 
     #[inline(always)]
@@ -143,5 +156,11 @@ impl<V: FromHalf> Lane for F16<V> {
     #[inline(always)]
     unsafe fn finish(sum: V, weights: &Packed, column: usize, scale: f32) -> V {
         F32::<V>::finish(sum, weights, column, scale)
+    }
+
+    #[inline(always)]
+    unsafe fn prepare(row: *const f32, len: usize, lanes: *mut u8) -> f32 {
+        row.copy_to(lanes.cast(), len);
+        1.0
     }
 }

@@ -7,9 +7,8 @@
 //! filled up with zeros. Rows are decoded one by one as they are packed (see [`rows`](super::rows)),
 //! so a layer never exists twice.
 
-use std::ops::Range;
-
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 use super::buffer::{Aligned, Target};
 use super::pool::Pool;
@@ -21,6 +20,11 @@ pub(super) enum Format {
     F32,
     /// Stored as f16, multiplied as f32.
     F16,
+    /// Stored and multiplied as bf16, summed as f32.
+    Bf16,
+    /// Stored as int8 with a scale for each output; activations become int8 with a scale for each
+    /// row as they come.
+    Int8,
 }
 
 impl Format {
@@ -28,13 +32,15 @@ impl Format {
     pub(super) fn depth(self) -> usize {
         match self {
             Self::F32 | Self::F16 => 1,
+            Self::Bf16 => 2,
+            Self::Int8 => 4,
         }
     }
 
     /// Bytes of a stored weight lane.
     pub(super) fn lane_bytes(self) -> usize {
         match self {
-            Self::F32 => 4,
+            Self::F32 | Self::Bf16 | Self::Int8 => 4,
             Self::F16 => 2,
         }
     }
@@ -53,6 +59,10 @@ pub(crate) struct Packed {
     data: Aligned,
     /// One for each output, filled up to whole panels.
     pub(super) bias: Aligned,
+    /// For int8: what one step of each output's weights is worth.
+    pub(super) scales: Aligned,
+    /// For int8: 128 times the sum of each output's codes, an `i32`, see the lanes of VNNI.
+    pub(super) offsets: Aligned,
 }
 
 impl Packed {
@@ -68,17 +78,32 @@ impl Packed {
         let panels = outputs.div_ceil(width);
         let panel_words = lanes * width * format.lane_bytes() / 4;
         let mut data = Aligned::zeroed(panels * panel_words);
+        let scaled = if format == Format::Int8 { panels * width } else { 0 };
+        let (mut scales, mut offsets) = (Aligned::zeroed(scaled), Aligned::zeroed(scaled));
         let target = Target::new(&mut data, panel_words);
+        let factors = [Target::new(&mut scales, 1), Target::new(&mut offsets, 1)];
         pool.run(panels, &|panel| {
             // SAFETY: each chunk has a panel of its own, `panel_words` long, and `data` outlives the job.
             let words =
                 unsafe { std::slice::from_raw_parts_mut(target.at(panel, 0).data, panel_words) };
-            let first = panel * width;
-            pack_panel(format, width, words, inputs, first..outputs.min(first + width), row);
+            let mut values = vec![0.0; inputs];
+            for column in 0..width.min(outputs - panel * width) {
+                let output = panel * width + column;
+                row(output, &mut values);
+                let scale = if scaled > 0 { step_of(&values) } else { 1.0 };
+                let sum = pack_output(format, (words, width, column), &values, scale);
+                if scaled > 0 {
+                    // SAFETY: one of `panels * width` outputs, and each has one chunk.
+                    unsafe {
+                        *factors[0].at(output, 0).data = scale;
+                        *factors[1].at(output, 0).data = f32::from_bits((128 * sum) as u32);
+                    }
+                }
+            }
         });
         let mut padded = Aligned::zeroed(panels * width);
         padded[..bias.len()].copy_from_slice(bias);
-        Self { format, outputs, inputs, lanes, width, data, bias: padded }
+        Self { format, outputs, inputs, lanes, width, data, bias: padded, scales, offsets }
     }
 
     /// How many panels there are.
@@ -102,60 +127,87 @@ impl Packed {
         let words = self.panel_bytes() / 4;
         let panel = &self.data[output / self.width * words..][..words];
         let column = output % self.width;
-        for (lane, value) in values.iter_mut().enumerate() {
-            let index = lane * self.width + column;
+        for (input, value) in values.iter_mut().enumerate() {
+            let index = place(self.format, self.width, column, input);
             *value = match self.format {
                 Format::F32 => panel[index],
-                Format::F16 => half::f16::from_bits(half_word(panel, index)).to_f32(),
+                Format::F16 => f16::from_bits(read_bits(panel, index, 2) as u16).to_f32(),
+                Format::Bf16 => bf16::from_bits(read_bits(panel, index, 2) as u16).to_f32(),
+                Format::Int8 => {
+                    f32::from(read_bits(panel, index, 1) as u8 as i8) * self.scales[output]
+                }
             };
         }
     }
 }
 
-/// Half word `index` of words in memory order.
-fn half_word(words: &[f32], index: usize) -> u16 {
-    (words[index / 2].to_bits() >> (16 * (index % 2))) as u16
+/// Where the value of an input lies in a panel, counted in values.
+fn place(format: Format, width: usize, column: usize, input: usize) -> usize {
+    let depth = format.depth();
+    (input / depth * width + column) * depth + input % depth
 }
 
-/// Packs outputs `rows` of a layer into one panel.
-fn pack_panel(
+/// Value `index` of values of `bytes` bytes each.
+fn read_bits(words: &[f32], index: usize, bytes: usize) -> u32 {
+    let at = index * bytes;
+    words[at / 4].to_bits() >> (8 * (at % 4))
+}
+
+/// What one step of int8 is worth so that the largest of `values` is 127 steps.
+fn step_of(values: &[f32]) -> f32 {
+    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    largest.max(f32::MIN_POSITIVE) / 127.0
+}
+
+/// Writes one output into its column of a panel of zeros; returns the sum of its int8 codes.
+fn pack_output(
     format: Format,
-    width: usize,
-    panel: &mut [f32],
-    inputs: usize,
-    rows: Range<usize>,
-    row: &(dyn Fn(usize, &mut [f32]) + Sync),
-) {
-    // Outputs are decoded in pairs, because two of them share a word of half floats.
-    let mut values = vec![0.0; 2 * inputs];
-    let mut halves = vec![half::f16::ZERO; 2 * inputs];
-    let (first, end) = (rows.start, rows.end);
-    for output in rows.step_by(2) {
-        let column = output - first;
-        let (a, b) = values.split_at_mut(inputs);
-        row(output, a);
-        if output + 1 < end {
-            row(output + 1, b)
-        } else {
-            b.fill(0.0)
+    (panel, width, column): (&mut [f32], usize, usize),
+    values: &[f32],
+    step: f32,
+) -> i32 {
+    match format {
+        Format::F32 => {
+            for (word, &value) in panel[column..].iter_mut().step_by(width).zip(values) {
+                *word = value;
+            }
         }
-        match format {
-            Format::F32 => {
-                for (lane, (&a, &b)) in a.iter().zip(&*b).enumerate() {
-                    panel[lane * width + column] = a;
-                    panel[lane * width + column + 1] = b;
-                }
+        Format::F16 => {
+            // Two outputs share a word of each lane.
+            let (first, shift) = (column / 2, 16 * (column % 2));
+            let mut halves = vec![f16::ZERO; values.len()];
+            halves.convert_from_f32_slice(values);
+            for (word, half) in panel[first..].iter_mut().step_by(width / 2).zip(halves) {
+                *word = f32::from_bits(word.to_bits() | u32::from(half.to_bits()) << shift);
             }
-            Format::F16 => {
-                halves.convert_from_f32_slice(&values);
-                let (a, b) = halves.split_at(inputs);
-                for (lane, (a, b)) in a.iter().zip(b).enumerate() {
-                    let word = u32::from(a.to_bits()) | u32::from(b.to_bits()) << 16;
-                    panel[(lane * width + column) / 2] = f32::from_bits(word);
-                }
+        }
+        Format::Bf16 => {
+            for (word, pair) in panel[column..].iter_mut().step_by(width).zip(values.chunks(2)) {
+                let bits = |at: usize| pair.get(at).map_or(0, |&v| bf16::from_f32(v).to_bits());
+                *word = f32::from_bits(u32::from(bits(0)) | u32::from(bits(1)) << 16);
             }
+        }
+        Format::Int8 => {
+            let (mut sum, factor) = (0, 1.0 / step);
+            for (word, four) in panel[column..].iter_mut().step_by(width).zip(values.chunks(4)) {
+                let mut codes = [0; 4];
+                for (code, &value) in codes.iter_mut().zip(four) {
+                    *code = nearest(value * factor);
+                    sum += i32::from(*code);
+                }
+                *word = f32::from_bits(u32::from_le_bytes(codes.map(i8::cast_unsigned)));
+            }
+            return sum;
         }
     }
+    0
+}
+
+/// The nearest integer of -127 to 127, ties to even.
+fn nearest(value: f32) -> i8 {
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
+    const SHIFT: f32 = 12_582_912.0;
+    ((value.clamp(-127.0, 127.0) + SHIFT).to_bits() & 0xff) as u8 as i8
 }
 
 #[cfg(test)]
@@ -165,7 +217,10 @@ mod tests {
     #[test]
     fn packing_keeps_every_weight_whatever_the_panel() {
         let pool = Pool::new(2);
-        for format in [Format::F32, Format::F16] {
+        // What a format may differ by: bf16 has 8 bits of fraction, int8 half of the largest over 127.
+        let formats =
+            [(Format::F32, 0.0), (Format::F16, 0.0), (Format::Bf16, 0.25), (Format::Int8, 0.51)];
+        for (format, tolerance) in formats {
             for (width, outputs, inputs) in [(64, 130, 7), (16, 1, 1), (8, 17, 33), (64, 64, 64)] {
                 let weight =
                     |output: usize, input: usize| ((output * 64 + input) % 2048) as f32 / 16.0;
@@ -180,7 +235,8 @@ mod tests {
                 for output in 0..outputs {
                     packed.output(output, &mut values);
                     for (input, &value) in values.iter().enumerate() {
-                        assert_eq!(value, weight(output, input), "{format:?} {output} {input}");
+                        let error = (value - weight(output, input)).abs();
+                        assert!(error <= tolerance, "{format:?} {output} {input}: {error}");
                     }
                 }
             }

@@ -22,6 +22,8 @@ mod encoder;
 mod gemm;
 mod isa;
 mod lane;
+#[cfg(target_arch = "x86_64")]
+mod lanes_avx512;
 mod layout;
 mod math;
 mod pool;
@@ -36,25 +38,58 @@ use std::sync::Arc;
 
 use buffer::Arena;
 use isa::Kernels;
+use layout::Format;
 use pool::Pool;
+
+use crate::device::ComputeType;
+use crate::error::{Error, Result};
 
 /// The CPU as a device: kernels chosen for the machine at hand, threads, and memory in reserve.
 pub(crate) struct Cpu {
     kernels: Kernels,
+    precision: Precision,
     pool: Pool,
     arena: Arc<Arena>,
+}
+
+/// The formats that parts of a network are stored and multiplied in.
+#[derive(Debug, Clone, Copy)]
+struct Precision {
+    /// Linear layers and the token table; `None` keeps halves as halves, all else as f32.
+    linear: Option<Format>,
+    /// The two convolutions, likewise.
+    stem: Option<Format>,
+    /// Keys, values and attention probabilities.
+    attention: Format,
 }
 
 impl Cpu {
     /// A backend that computes on `threads` threads, the caller's included; zero means as many as
     /// the machine has processors.
-    pub(crate) fn new(threads: usize) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Option`] if this machine has no instructions for the format.
+    pub(crate) fn new(compute: ComputeType, threads: usize) -> Result<Self> {
         let all = || std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self::with_kernels(Kernels::best(), if threads == 0 { all() } else { threads })
+        Self::with_kernels(Kernels::best(), compute, if threads == 0 { all() } else { threads })
     }
 
-    fn with_kernels(kernels: Kernels, threads: usize) -> Self {
-        Self { kernels, pool: Pool::new(threads), arena: Arc::new(Arena::default()) }
+    fn with_kernels(kernels: Kernels, compute: ComputeType, threads: usize) -> Result<Self> {
+        let wrong = |expected| {
+            Err(Error::Option { option: "compute_type", value: compute.to_string(), expected })
+        };
+        let bf16 = Some(Format::Bf16).filter(|&format| kernels.has(format));
+        let (linear, stem) = match compute {
+            ComputeType::Auto | ComputeType::F32 => (None, None),
+            ComputeType::Bf16 if bf16.is_some() => (bf16, bf16),
+            ComputeType::Int8 if kernels.has(Format::Int8) => (Some(Format::Int8), bf16),
+            ComputeType::Bf16 => return wrong("f32 or int8 on a processor without AVX512-BF16"),
+            ComputeType::Int8 => return wrong("f32 on this processor"),
+            ComputeType::F16 => return wrong("auto, f32, bf16 or int8 on the CPU"),
+        };
+        let attention = bf16.filter(|_| linear.is_some()).unwrap_or(Format::F32);
+        let precision = Precision { linear, stem, attention };
+        Ok(Self { kernels, precision, pool: Pool::new(threads), arena: Arc::default() })
     }
 }
 

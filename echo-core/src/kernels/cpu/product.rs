@@ -10,8 +10,8 @@ use std::ops::Range;
 use super::Cpu;
 use super::buffer::{Lent, Target, View};
 use super::gemm::{BLOCK_ROWS, Gemm, Operand, TILE_ROWS};
-use super::isa::Norm;
-use super::layout::Packed;
+use super::isa::{Norm, Prepare};
+use super::layout::{Format, Packed};
 
 /// Rows per thread from which on rows are cut instead of weights.
 const MANY_ROWS_PER_THREAD: usize = 24;
@@ -111,15 +111,39 @@ impl Cpu {
     /// # Safety
     /// `input` has the product's rows.
     unsafe fn operand(&self, product: &Product<'_>) -> (Operand, Option<Lent>) {
-        let Some(norm) = product.norm else {
+        let Packed { inputs, lanes, format, .. } = *product.weights;
+        let depth = format.depth();
+        if product.norm.is_none() && depth == 1 {
             return (Operand::floats(product.input), None);
-        };
-        let columns = product.weights.inputs;
-        let mut normed = self.arena.lend(product.rows * columns);
-        let target = Target::new(&mut normed, columns);
-        // SAFETY: the caller's promise; the target was made for these rows.
-        unsafe { (self.kernels.norm)(product.input, product.rows, norm, target) };
-        (Operand::floats(target.as_view()), Some(normed))
+        }
+        let rows = product.rows;
+        // Lanes of all rows, then a scale for each, then a row to norm into.
+        let mut memory = self.arena.lend(rows * lanes + rows + inputs);
+        let (input, scales) = memory.split_at_mut(rows * lanes);
+        let (scales, normed) = scales.split_at_mut(rows);
+        let target = Target::new(input, lanes);
+        let mut operand = Operand::floats(target.as_view());
+        if format == Format::Int8 {
+            operand.scales = scales.as_ptr();
+        }
+        // SAFETY: the caller's promise; memory was made for these rows.
+        unsafe {
+            match product.norm {
+                Some(norm) if depth == 1 => {
+                    (self.kernels.norm)(product.input, rows, norm, target);
+                }
+                norm => (self.kernels.of(format).prepare)(&Prepare {
+                    rows,
+                    input: product.input,
+                    len: inputs,
+                    norm: norm.map(std::ptr::from_ref),
+                    normed: normed.as_mut_ptr(),
+                    lanes: target,
+                    scales: scales.as_mut_ptr(),
+                }),
+            }
+        }
+        (operand, Some(memory))
     }
 
     /// Multiplies with some panels.
@@ -137,6 +161,6 @@ impl Cpu {
             add: product.add,
         };
         // SAFETY: the kernels are of this machine; sizes are the caller's promise.
-        unsafe { self.kernels.gemm(product.weights.format)(&job) };
+        unsafe { (self.kernels.of(product.weights.format).gemm)(&job) };
     }
 }

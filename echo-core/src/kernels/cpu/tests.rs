@@ -1,6 +1,6 @@
 //! Every kernel of every instruction set this machine has, against plain loops in f64.
 
-use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, PackedHead};
+use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES};
 use super::buffer::{Aligned, Buffer, Target, View};
 use super::gemm::{Gemm, MAX_WIDTH, Operand};
 use super::isa::Norm;
@@ -44,7 +44,8 @@ fn assert_close(found: &[f32], wanted: &[f64], what: &str) {
 
 fn backends() -> Vec<Cpu> {
     let all = Kernels::available();
-    all.into_iter().flat_map(|k| [1, 3].map(|threads| Cpu::with_kernels(k, threads))).collect()
+    let cpu = |kernels, threads| Cpu::with_kernels(kernels, ComputeType::F32, threads).unwrap();
+    all.into_iter().flat_map(|kernels| [1, 3].map(|threads| cpu(kernels, threads))).collect()
 }
 
 /// erf by its series, whose terms stay small enough in f64 for arguments below 5.
@@ -97,6 +98,19 @@ fn the_cpu_agrees_with_candle() {
     }
 }
 
+/// What each operation may differ by, of the size of its result.
+#[test]
+fn narrow_formats_agree_with_candle_within_their_precision() {
+    for kernels in Kernels::available() {
+        for (compute, tolerance) in [(ComputeType::Bf16, 1e-2), (ComputeType::Int8, 3e-2)] {
+            match Cpu::with_kernels(kernels, compute, 2) {
+                Ok(cpu) => verbs_agree(&reference(), &cpu, tolerance),
+                Err(error) => println!("skipped: {} has no {compute}: {error}", kernels.name),
+            }
+        }
+    }
+}
+
 #[test]
 fn products_are_right_for_every_size_and_format() {
     // (rows, inputs, outputs): tails of tiles, of panels and of pieces, and one of each.
@@ -125,7 +139,7 @@ fn products_are_right_for_every_size_and_format() {
                         add: adds.then(|| target.as_view()),
                     };
                     // SAFETY: the buffers were made for these sizes and the machine has the kernels.
-                    unsafe { cpu.kernels.gemm(format)(&job) };
+                    unsafe { (cpu.kernels.of(format).gemm)(&job) };
                     let wanted = plain.iter().map(|&value| {
                         let value = if has_gelu { gelu(value) } else { value };
                         if adds { value + 7.0 } else { value }
@@ -226,8 +240,7 @@ fn a_block_of_queries_attends_to_any_number_of_frames() {
             let q = noise(queries * d_model, 9);
             let all = cpu.pack_heads(&kv, 2 * d_model, d_model, heads);
             let (mut out, mut shares) = (vec![0.0; q.len()], vec![0.0; queries * frames]);
-            let words = PackedHead::scratch_words(frames, d_head, cpu.kernels.width);
-            let mut scratch = cpu.arena.lend(words);
+            let mut scratch = cpu.arena.lend(all.shape.scratch_words());
             let rows = (0..queries).collect::<Vec<_>>();
             for head in 0..heads {
                 let block = AttendBlock {
@@ -241,7 +254,7 @@ fn a_block_of_queries_attends_to_any_number_of_frames() {
                 };
                 assert!(rows.len() <= BLOCK_QUERIES);
                 // SAFETY: the buffers were made for these sizes and the machine has the kernels.
-                unsafe { (cpu.kernels.attend)(&block) };
+                unsafe { (cpu.kernels.f32.attend)(&block) };
                 let column = head * d_head;
                 let part = |row: usize, column: usize| &kv[row * 2 * d_model + column..][..d_head];
                 let keys = (0..frames).map(|frame| part(frame, column)).collect::<Vec<_>>();
@@ -274,7 +287,7 @@ fn a_query_attends_to_keys_that_lie_anywhere() {
             let job = AttendPast {
                 query: query.as_ptr(),
                 past: &past,
-                columns: [0, d_head],
+                offset: 0,
                 d_head,
                 scale: (d_head as f32).powf(-0.5),
                 scratch: scratch.as_mut_ptr(),
@@ -330,7 +343,7 @@ fn verbs_give_the_same_for_many_rows_as_row_by_row() {
 
 #[test]
 fn tokens_and_positions_outside_the_tables_are_errors() {
-    let cpu = Cpu::new(1);
+    let cpu = Cpu::new(ComputeType::F32, 1).unwrap();
     let table = |rows: usize| Tensor::from_f32(&[rows, 4], &noise(rows * 4, 70));
     let embedding = cpu.embedding(table(3), table(2)).unwrap();
     assert!(cpu.embed(&embedding, &[2], &[1]).is_ok());

@@ -38,7 +38,7 @@ impl Cpu {
         let outputs = rows.iter().map(|rows| rows.count).sum();
         let bias = stacked_bias(parts)?;
         check(bias.len() == outputs, "biases of stacked layers")?;
-        let format = format_of(&parts[0].0);
+        let format = self.precision.linear.unwrap_or(format_of(&parts[0].0));
         let row = |output: usize, values: &mut [f32]| {
             let mut output = output;
             for rows in &rows {
@@ -68,7 +68,8 @@ impl Cpu {
                 }
             }
         };
-        let (format, sizes) = (format_of(weight), [rows.count, 3 * channels]);
+        let format = self.precision.stem.unwrap_or(format_of(weight));
+        let sizes = [rows.count, 3 * channels];
         Ok(Packed::new(&self.pool, (format, self.kernels.width), sizes, &bias, &row))
     }
 }
@@ -241,7 +242,8 @@ impl Backend for Cpu {
         rows: &[Row],
         collect: Option<&mut CollectedAttention>,
     ) -> Result<Buffer> {
-        let fits = cross.windows.iter().all(|window| window.d_head * cross.heads == q.columns);
+        let fits =
+            cross.windows.iter().all(|window| window.shape.d_head * cross.heads == q.columns);
         check(fits && are_tokens_of(rows, q.rows), "attention to the sound")?;
         self.attend_to_cross(q, cross, rows, collect)
     }

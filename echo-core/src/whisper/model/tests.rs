@@ -48,7 +48,9 @@ macro_rules! on_each_backend {
         mod cpu {
             $(#[test]
             fn $body() {
-                super::$body(|| crate::kernels::cpu::Cpu::new(2));
+                super::$body(|| {
+                    crate::kernels::cpu::Cpu::new(crate::ComputeType::F32, 2).unwrap()
+                });
             })*
         }
     };
