@@ -77,12 +77,15 @@ pub(super) fn pack_head(
     let lanes = d_head / depth;
     for (panel, packed) in packed_keys.chunks_exact_mut(width * lanes).enumerate() {
         let rows = width.min(frames - panel * width);
-        for (lane, packed) in packed.chunks_exact_mut(width).enumerate() {
-            let column = keys[panel * width * stride + lane..].iter().step_by(stride);
-            for (packed, &key) in packed[..rows].iter_mut().zip(column) {
+        if rows < width {
+            packed.fill(0.0);
+        }
+        // Rows are read in order: the columns of a row lie near each other where they are written, the
+        // rows of a column far apart where they are read.
+        for (row, keys) in keys[panel * width * stride..].chunks(stride).take(rows).enumerate() {
+            for (packed, &key) in packed[row..].iter_mut().step_by(width).zip(&keys[..lanes]) {
                 *packed = key;
             }
-            packed[rows..].fill(0.0);
         }
     }
     let panel_words = width * frames.div_ceil(depth);
@@ -164,7 +167,7 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
         let from = block.queries.at(row, 0).data;
         let to = queries.at(index, 0).data;
         for c in 0..d_head {
-            *to.add(c) = *from.add(c) * block.scale;
+            *to.add(c) = *from.add(c) * block.scale * L::SCORE_FACTOR;
         }
         L::prepare(to, d_head, to.cast());
     }
@@ -180,18 +183,15 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
         for frame in frames..padded {
             *scores.add(frame) = MASKED;
         }
-        *share = softmax_row::<L::Vector>(scores, padded);
+        *share = L::soften(scores, padded);
     }
     if let Some(probabilities) = block.probabilities {
         for (index, &row) in block.rows.iter().enumerate() {
             for frame in 0..frames {
-                *probabilities.at(row, frame).data = *scores.at(index, frame).data * shares[index];
+                let numerator = L::numerator(scores.at(index, 0).data, frame);
+                *probabilities.at(row, frame).data = numerator * shares[index];
             }
         }
-    }
-    for index in 0..n {
-        let scores = scores.at(index, 0).data;
-        L::prepare(scores, padded, scores.cast());
     }
     let scores = Operand::floats(scores.as_view());
     let mut memory = MaybeUninit::<[f32; BLOCK_QUERIES * MAX_WIDTH]>::uninit();

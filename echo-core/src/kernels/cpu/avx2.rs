@@ -69,6 +69,11 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        Self(_mm256_min_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
         Self(_mm256_fmadd_ps(self.0, factor.0, term.0))
     }

@@ -16,7 +16,6 @@ use std::ops::Range;
 use super::buffer::{Target, View};
 use super::lane::Lane;
 use super::layout::Packed;
-use super::math::gelu;
 use super::vector::Vector;
 
 /// Most rows of a tile.
@@ -226,7 +225,7 @@ unsafe fn finish<L: Lane, const N: usize>(
             let sum = sums.at(index, column).data.cast::<L::Sum>().read_unaligned();
             let mut value = L::finish(sum, job.weights, first + column, scale);
             if job.has_gelu {
-                value = gelu(value);
+                value = L::gelu(value);
             }
             let output = job.output.at(row, first + column).data;
             let count = columns - column;

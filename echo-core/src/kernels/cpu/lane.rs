@@ -12,6 +12,7 @@
 use std::marker::PhantomData;
 
 use super::layout::Packed;
+use super::math::{gelu, softmax_row};
 use super::vector::{Portable, Vector};
 
 /// A number format on an instruction set.
@@ -42,6 +43,28 @@ pub(super) trait Lane {
     /// Turns a row of `len` floats into activation lanes, in place if both are the same memory, and
     /// returns the factor that [`finish`](Self::finish) multiplies with.
     unsafe fn prepare(row: *const f32, len: usize, lanes: *mut u8) -> f32;
+
+    /// GELU, as exact as the format has use for.
+    #[inline(always)]
+    unsafe fn gelu(x: Self::Vector) -> Self::Vector {
+        gelu(x)
+    }
+
+    /// What scores are multiplied with before [`soften`](Self::soften).
+    const SCORE_FACTOR: f32 = 1.0;
+
+    /// Turns scores, `len` floats, into numerators of a softmax in activation lanes, in place, and
+    /// returns one over their sum. `len` is a multiple of a panel's width.
+    #[inline(always)]
+    unsafe fn soften(scores: *mut f32, len: usize) -> f32 {
+        softmax_row::<Self::Vector>(scores, len)
+    }
+
+    /// One of the numerators that [`soften`](Self::soften) left.
+    #[inline(always)]
+    unsafe fn numerator(softened: *const f32, index: usize) -> f32 {
+        *softened.add(index)
+    }
 }
 
 /// f32 times f32.

@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 use super::avx512::Avx512;
 use super::lane::Lane;
 use super::layout::Packed;
+use super::math::{exp2_rough, gelu_rough};
 use super::vector::Vector;
 
 /// Two bf16 to a lane (AVX512-BF16: Cooper Lake, Sapphire Rapids, Zen 4).
@@ -71,6 +72,41 @@ impl Lane for Bf16 {
             _mm256_mask_storeu_epi16(lanes.add(whole).cast(), ((1u32 << count) - 1) as u16, half);
         }
         1.0
+    }
+
+    #[inline(always)]
+    unsafe fn gelu(x: Avx512) -> Avx512 {
+        gelu_rough(x)
+    }
+
+    // Powers of two are cheaper than those of e.
+    const SCORE_FACTOR: f32 = std::f32::consts::LOG2_E;
+
+    #[inline(always)]
+    unsafe fn soften(scores: *mut f32, len: usize) -> f32 {
+        let mut largest = [Avx512::splat(f32::MIN); 4];
+        for i in (0..len).step_by(64) {
+            for (v, largest) in largest.iter_mut().enumerate() {
+                *largest = largest.max(Avx512::load(scores.add(i + 16 * v)));
+            }
+        }
+        let [a, b, c, d] = largest;
+        let largest = Avx512::splat(a.max(b).max(c.max(d)).largest());
+        let mut sums = [Avx512::splat(0.0); 2];
+        for i in (0..len).step_by(32) {
+            let low = exp2_rough(Avx512::load(scores.add(i)).sub(largest));
+            let high = exp2_rough(Avx512::load(scores.add(i + 16)).sub(largest));
+            sums = [sums[0].add(low), sums[1].add(high)];
+            // The halves lie at or before what was read.
+            let halves = _mm512_cvtne2ps_pbh(high.0, low.0);
+            _mm512_storeu_si512(scores.cast::<u16>().add(i).cast(), std::mem::transmute(halves));
+        }
+        1.0 / sums[0].add(sums[1]).sum()
+    }
+
+    #[inline(always)]
+    unsafe fn numerator(softened: *const f32, index: usize) -> f32 {
+        f32::from_bits(u32::from(*softened.cast::<u16>().add(index)) << 16)
     }
 }
 
@@ -147,5 +183,10 @@ impl Lane for Int8 {
             i += 16;
         }
         largest / 127.0
+    }
+
+    #[inline(always)]
+    unsafe fn gelu(x: Avx512) -> Avx512 {
+        gelu_rough(x)
     }
 }

@@ -188,16 +188,14 @@ fn pack_output(
             }
         }
         Format::Int8 => {
-            let (mut sum, factor) = (0, 1.0 / step);
-            for (word, four) in panel[column..].iter_mut().step_by(width).zip(values.chunks(4)) {
-                let mut codes = [0; 4];
-                for (code, &value) in codes.iter_mut().zip(four) {
-                    *code = nearest(value * factor);
-                    sum += i32::from(*code);
-                }
-                *word = f32::from_bits(u32::from_le_bytes(codes.map(i8::cast_unsigned)));
+            let factor = 1.0 / step;
+            let mut codes = vec![0; values.len().next_multiple_of(4)];
+            codes.iter_mut().zip(values).for_each(|(code, v)| *code = nearest(v * factor));
+            let lanes = codes.as_chunks::<4>().0;
+            for (word, &four) in panel[column..].iter_mut().step_by(width).zip(lanes) {
+                *word = f32::from_bits(u32::from_le_bytes(four.map(i8::cast_unsigned)));
             }
-            return sum;
+            return codes.iter().map(|&code| i32::from(code)).sum();
         }
     }
     0

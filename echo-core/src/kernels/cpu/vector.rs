@@ -26,6 +26,7 @@ pub(super) trait Vector: Copy {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     unsafe fn max(self, other: Self) -> Self;
+    unsafe fn min(self, other: Self) -> Self;
     /// `self * factor + term`, rounded once where the machine can.
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
     unsafe fn abs(self) -> Self;
@@ -117,6 +118,11 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         self.zip(other, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
     }
 
     #[inline(always)]
