@@ -134,7 +134,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `hub` | yes | downloads from the Hugging Face Hub |
-//! | `bench` | no | networks with random weights, for Echo's measuring programs |
+//! | `bench` | no | networks with random weights and single kernels, for Echo's measuring programs |
 //! | `cli` | no | the `echo-asr` command and `echo_core::cli` |
 //! | `cuda` | no | NVIDIA GPUs; needs the CUDA toolkit to build |
 //! | `metal` | no | Apple GPUs |
@@ -147,6 +147,7 @@ pub mod audio;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench {
+    pub use crate::kernels::cpu::speed::{KernelSpeed, kernel_speeds};
     pub use crate::whisper::random::{RandomNetwork, Shape, Timing};
 }
 #[cfg(feature = "cli")]

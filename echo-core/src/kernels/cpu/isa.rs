@@ -33,6 +33,9 @@ pub(super) struct FormatKernels {
     pub(super) attend: unsafe fn(&AttendBlock<'_>),
     /// Turns a number of rows into activation lanes; see [`Prepare`].
     pub(super) prepare: unsafe fn(&Prepare),
+    /// Nothing but products, as many rounds as asked for; returns the number of operations.
+    #[cfg(feature = "bench")]
+    pub(super) peak: unsafe fn(usize) -> usize,
 }
 
 /// The kernels of an instruction set.
@@ -136,7 +139,19 @@ macro_rules! format_kernels {
                 prepare_rows::<$lane>(job);
             }
 
-            pub(super) const TABLE: FormatKernels = FormatKernels { gemm, attend, prepare };
+            #[cfg(feature = "bench")]
+            $(#[target_feature(enable = $features)])?
+            unsafe fn peak(rounds: usize) -> usize {
+                $crate::kernels::cpu::lane::peak::<$lane>(rounds)
+            }
+
+            pub(super) const TABLE: FormatKernels = FormatKernels {
+                gemm,
+                attend,
+                prepare,
+                #[cfg(feature = "bench")]
+                peak,
+            };
         }
     };
 }

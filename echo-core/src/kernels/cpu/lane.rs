@@ -67,6 +67,27 @@ pub(super) trait Lane {
     }
 }
 
+/// Products of registers alone, in as many sums as hide the latency of one; returns how many
+/// operations that were.
+///
+/// # Safety
+/// As for [`Lane`].
+#[cfg(feature = "bench")]
+#[inline(always)]
+pub(super) unsafe fn peak<L: Lane>(rounds: usize) -> usize {
+    const SUMS: usize = 12;
+    let memory = std::hint::black_box([0u8; 256]);
+    let (activation, weights) = (L::spread(memory.as_ptr()), L::weights(memory.as_ptr()));
+    let mut sums = [L::zero(); SUMS];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = L::dot(*sum, activation, weights);
+        }
+    }
+    std::hint::black_box(&sums);
+    rounds * SUMS * <L::Vector as Vector>::LEN * L::DEPTH * 2
+}
+
 /// f32 times f32.
 pub(super) struct F32<V>(PhantomData<V>);
 

@@ -30,6 +30,8 @@ mod pool;
 mod product;
 mod recurrent;
 mod rows;
+#[cfg(feature = "bench")]
+pub(crate) mod speed;
 mod vector;
 mod verbs;
 
