@@ -98,8 +98,8 @@ impl Lane for Bf16 {
             let high = exp2_rough(Avx512::load(scores.add(i + 16)).sub(largest));
             sums = [sums[0].add(low), sums[1].add(high)];
             // The halves lie at or before what was read.
-            let halves = _mm512_cvtne2ps_pbh(high.0, low.0);
-            _mm512_storeu_si512(scores.cast::<u16>().add(i).cast(), std::mem::transmute(halves));
+            let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high.0, low.0));
+            _mm512_storeu_si512(scores.cast::<u16>().add(i).cast(), halves);
         }
         1.0 / sums[0].add(sums[1]).sum()
     }

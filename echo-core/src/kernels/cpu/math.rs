@@ -69,7 +69,7 @@ pub(super) unsafe fn gelu_rough<V: Vector>(x: V) -> V {
         -9.405_376e-4,
         9.258_24e-3,
         -6.545_445e-2,
-        0.398_420_82,
+        0.398_420_8,
     ];
     let near = x.min(V::splat(4.25)).max(V::splat(-4.25));
     let square = near.mul(near);
