@@ -127,12 +127,8 @@ impl Bench {
         let packed = Packed::new(pool, layout, [outputs, inputs], &[], &row);
         let input = values(rows * inputs);
         let mut out = vec![0.0; rows * outputs];
-        let product = Product::new(
-            rows,
-            View::new(&input, inputs),
-            &packed,
-            Target::new(&mut out, outputs),
-        );
+        let product =
+            Product::new(rows, View::new(&input, inputs), &packed, Target::new(&mut out, outputs));
         // SAFETY: both buffers were made for these rows.
         let seconds = fastest(|| unsafe { self.cpu.multiply(&product) });
         let (unit, amount, ceiling) = if rows < 40 {
