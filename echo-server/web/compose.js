@@ -209,7 +209,7 @@ export class ComposePage {
       ),
     );
     append(row, [
-      item.state === "failed"
+      item.state === "failed" && mayHelp(item.error)
         ? h(
             "button",
             { type: "button", class: "button small", on: { click: () => this.uploads.retry(item) } },
@@ -220,6 +220,11 @@ export class ComposePage {
     ]);
     return Object.assign(row, { item, bar, meter, fact });
   }
+}
+
+/** Whether the same file may be taken the next time: not if the server has looked at it and said no. */
+function mayHelp({ status }) {
+  return !(status >= 400 && status < 500) || status === 401 || status === 408 || status === 429;
 }
 
 /** What is told about an upload. */
