@@ -124,7 +124,6 @@ export class JobPage {
     const button = iconButton("more", t("more"), () => {});
     return menuButton(button, () => [
       ...(this.result ? [{ label: t("job.copy"), icon: "copy", action: () => this.result.copy() }] : []),
-      { label: t("job.retry"), icon: "retry", action: () => this.#retry() },
       { label: t("job.copy.id"), icon: "file", action: () => this.#copyId() },
       { label: t("job.delete"), icon: "trash", danger: true, action: () => this.#delete() },
     ]);

@@ -102,12 +102,7 @@ export class ProgressView {
     if (!text) return;
     const isAtEnd = this.live.scrollHeight - this.live.scrollTop - this.live.clientHeight < 60;
     this.live.hidden = false;
-    const line = h(
-      "p",
-      {},
-      h("span", { class: "live-time" }, clock(segment.start)),
-      h("span", { dir: "auto" }, text),
-    );
+    const line = h("p", {}, h("span", { class: "live-time" }, clock(segment.start)), h("span", { dir: "auto" }, text));
     line.start = segment.start;
     const before = [...this.live.children].findLast((other) => other.start <= segment.start);
     if (before?.start === segment.start) before.replaceWith(line);
