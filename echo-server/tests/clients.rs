@@ -14,6 +14,7 @@ fn tenants_see_only_their_own() {
     assert_eq!(server.get("/api/v1/transcriptions").json()["code"], "missing_credentials");
     assert_eq!(server.get("/v1/models").json()["error"]["code"], Value::Null);
     assert_eq!(server.get("/health/live").status, 200);
+    assert_eq!(server.get("/metrics").status, 401);
     let token = |tenant: &str, scope: &str| {
         let claims = echo_server::auth::Claims {
             sub: tenant.to_owned(),
@@ -238,4 +239,22 @@ fn the_description_names_every_route() {
         }
     }
     assert!(server.get("/docs").text().contains("/api/v1/upload/file"));
+}
+
+#[test]
+fn pages_of_the_named_origins_may_call_and_no_others() {
+    let folder = Folder::new("cors");
+    let server = TestServer::scripted(&folder, &[("ECHO_CORS_ORIGINS", "https://app.example")]);
+    let ask = |origin: &str| {
+        let headers = [("origin", origin), ("access-control-request-method", "POST")];
+        server.send("OPTIONS", "/api/v1/upload/file", &headers, b"")
+    };
+    let allowed = ask("https://app.example");
+    assert_eq!(
+        (allowed.status, allowed.header("access-control-allow-origin")),
+        (204, "https://app.example")
+    );
+    for origin in ["https://app.example.evil", "null", "http://app.example"] {
+        assert_eq!(ask(origin).header("access-control-allow-origin"), "", "{origin}");
+    }
 }

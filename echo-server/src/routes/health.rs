@@ -8,21 +8,25 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
 use crate::app::{App, Drain};
+use crate::auth::{self, ADMIN, Caller};
+use crate::error::Problem;
 use crate::metrics::label_text;
 use crate::worker::SlotState;
 
 /// The endpoints of operators.
-pub(super) fn router() -> Router<Arc<App>> {
+pub(super) fn router(app: &Arc<App>) -> Router<Arc<App>> {
+    let identified = from_fn_with_state(Arc::clone(app), auth::require);
     Router::new()
         .route("/health", get(summary))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics).layer(identified))
 }
 
 async fn live() -> Response {
@@ -72,7 +76,11 @@ async fn checks(app: &App) -> (bool, Value) {
     (is_ready, document)
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+/// Open where everything is; else for operators, because it tells how much all tenants do.
+async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    if auth::is_required(&app) {
+        caller.may(ADMIN)?;
+    }
     let counts = app.db.call(|store| store.counts()).await.unwrap_or_default();
     let jobs: Vec<_> = counts
         .iter()
@@ -103,5 +111,6 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("disk_free_bytes", plain(app.files.free_bytes().unwrap_or(0) as f64)),
         ("build_info", vec![(label_text(&[("version", env!("CARGO_PKG_VERSION"))]), 1.0)]),
     ]);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((kind, text).into_response())
 }
