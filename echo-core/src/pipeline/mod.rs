@@ -137,15 +137,12 @@ impl Engine {
         let mut heard = Heard::default();
         let clips = speech::clips(&options.clips, samples.len());
         let needs_chunks = options.mode == Mode::Batched || options.language.is_none();
-        let mut speech = Speech::default();
-        if needs_chunks || options.uses_attention() {
-            speech = self.speech(samples, options, &mut |fraction| {
-                cancel.check()?;
-                outlet.progress(Stage::Detecting, fraction)
-            })?;
-            if needs_chunks && speech.chunks.is_empty() {
-                return Ok(heard);
-            }
+        let speech = self.speech(samples, options, &mut |fraction| {
+            cancel.check()?;
+            outlet.progress(Stage::Detecting, fraction)
+        })?;
+        if needs_chunks && speech.chunks.is_empty() {
+            return Ok(heard);
         }
         let language = self.language(samples, &speech.chunks, options, &mut heard, cancel)?;
         let mut placer = match options.needs_words() {

@@ -16,6 +16,7 @@ pub(crate) mod random;
 pub(crate) mod segments;
 pub(crate) mod sequential;
 mod session;
+mod skipped;
 pub(crate) mod tokenizer;
 pub(crate) mod words;
 

@@ -2,7 +2,8 @@
 //!
 //! The reference's long-form algorithm. A window of 30 s is decoded; the next one starts where the
 //! timestamps of this one end, so that no word is cut in two. The text so far is context for the next
-//! window, until a window had to be tried at a high temperature. Source: `generate_segments` in
+//! window, until a window had to be tried at a high temperature. Beyond the reference: speech that the
+//! text of a window passes over is heard again ([`skipped`]). Source: `generate_segments` in
 //! faster-whisper's transcribe.py, which follows `transcribe` in openai/whisper.
 
 use super::Recognizer;
@@ -10,7 +11,8 @@ use super::decode::prompt::Prompts;
 use super::decode::{Decoded, Decoder, Job};
 use super::language;
 use super::network::Encoded;
-use super::segments;
+use super::segments::{self, Piece};
+use super::skipped;
 use super::words;
 use crate::error::Result;
 use crate::features::mel::{HOP_SAMPLES, WINDOW_FRAMES};
@@ -36,7 +38,7 @@ pub(crate) struct Source<'a> {
     pub(crate) samples: &'a [f32],
     /// Which parts of it, in order.
     pub(crate) clips: &'a [Region],
-    /// Where somebody speaks in it, for the times of words; empty if nobody looked.
+    /// Where somebody speaks in it; empty if nobody looked.
     pub(crate) speech: &'a [Region],
     /// The language spoken.
     pub(crate) language: Language,
@@ -92,6 +94,8 @@ struct Walk<'a> {
     maximum: f32,
     /// Tokens that guide the next window.
     context: Vec<u32>,
+    /// Whether this window starts where the one before passed over speech.
+    is_again: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -114,6 +118,7 @@ impl<'a> Walk<'a> {
             maximum: recognizer.log_mel.maximum(source.samples),
             context: prompts.initial.clone(),
             prompts,
+            is_again: false,
         })
     }
 
@@ -133,13 +138,25 @@ impl<'a> Walk<'a> {
             return Ok(Vec::new());
         }
         let span = window.seconds();
-        let cut = segments::cut(&self.recognizer.tokenizer, &decoded.tokens, span.duration());
+        let mut cut = segments::cut(&self.recognizer.tokenizer, &decoded.tokens, span.duration());
         let understood = (cut.understood * FRAMES_PER_SECOND).round() as usize;
         // A window of which nothing was understood must not be heard for ever.
         if understood > 0 {
             *seek = window.start + understood.min(window.frames);
         }
         let tokenizer = &self.recognizer.tokenizer;
+        let was_again = std::mem::take(&mut self.is_again);
+        let n_tokens = |piece: &Piece| {
+            piece.tokens.iter().filter(|&&token| token < tokenizer.special.end_of_text).count()
+        };
+        let skip = skipped::first(&cut.pieces, span.start, self.speech, n_tokens);
+        // A place is heard twice at most.
+        if let Some(skip) = skip.filter(|skip| skip.piece > 0 || !was_again) {
+            cut.pieces.truncate(skip.piece + 1);
+            cut.pieces[skip.piece].end = skip.resume - span.start;
+            *seek = (skip.resume * FRAMES_PER_SECOND).round() as usize;
+            self.is_again = true;
+        }
         let (mut found, mut logprobs) = (Vec::new(), Vec::new());
         for piece in &cut.pieces {
             let limit = span.end;
