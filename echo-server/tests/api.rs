@@ -102,6 +102,8 @@ fn bad_requests_are_told_what_was_wrong() {
     let other = server.send("POST", "/api/v1/upload/file", &digest, &wav(0.1, 1));
     assert_eq!(code(other), is(422, "digest_mismatch"));
     assert_eq!(code(server.get("/api/v1/transcription/none")), is(404, "job_not_found"));
+    assert_eq!(code(server.get("/api/v1/transcription/x?wait=soon")), is(400, "bad_query"));
+    assert_eq!(code(server.get("/api/v1/transcriptions?include_total=x")), is(400, "bad_query"));
     assert_eq!(code(server.get("/api/v1/nothing")), is(404, "not_found"));
     assert_eq!(code(server.get("/api/v1/upload/file")), is(405, "method_not_allowed"));
     let parts = std::fs::read_dir(folder.0.join("uploads/parts")).unwrap().count();
@@ -132,6 +134,10 @@ fn a_running_job_is_cancelled_within_a_second_and_erased_on_request() {
     assert_eq!((reply.status, &reply.json()["status"]), (200, &"cancelled".into()));
     let not_ready = server.get(&format!("/api/v1/transcription/{id}/download?format=srt"));
     assert_eq!((not_ready.status, &not_ready.json()["code"]), (409, &"not_ready".into()));
+    assert_eq!(
+        (&not_ready.json()["status"], &not_ready.json()["job_status"]),
+        (&409.into(), &"processing".into())
+    );
     let path = format!("/api/v1/transcription/{id}");
     let began = std::time::Instant::now();
     assert_eq!(server.send("DELETE", &path, &[], b"").status, 202);

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
+use super::query::Query;
 use crate::app::App;
 use crate::auth::{Caller, READ};
 use crate::clock::parse_rfc3339;
@@ -90,7 +91,13 @@ fn read(fields: Vec<TextField>) -> Result<(ListQuery, Option<u32>), Problem> {
             "created_before" => query.created_before = Some(time()?),
             "external_id" => query.external_id = Some(value),
             "q" => query.name_part = Some(value),
-            "include_total" => query.has_total = matches!(value.as_str(), "true" | "1"),
+            "include_total" => {
+                query.has_total = match value.as_str() {
+                    "true" | "1" => true,
+                    "false" | "0" => false,
+                    _ => return Err(bad("true or false")),
+                };
+            }
             _ => match name.strip_prefix("metadata[").and_then(|key| key.strip_suffix(']')) {
                 Some(key) => query.metadata.push((key.to_owned(), value)),
                 None => {

@@ -9,6 +9,7 @@ mod keys;
 mod layers;
 mod list;
 mod openai;
+mod query;
 mod results;
 mod transcription;
 mod upload;

@@ -20,7 +20,8 @@ pub(super) async fn result_of(app: &App, job: &Job) -> Result<Bytes, Problem> {
         State::Cancelled => return Err(Problem::new(409, "job_cancelled", "it was cancelled")),
         State::Pending | State::Processing => {
             let problem = Problem::new(409, "not_ready", "the transcription is not done yet");
-            let problem = problem.with("status", job.state.as_str()).with("progress", job.progress);
+            let problem =
+                problem.with("job_status", job.state.as_str()).with("progress", job.progress);
             return Err(problem.retry_after(2));
         }
     }

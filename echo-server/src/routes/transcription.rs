@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::query::Query;
 use super::results::result_of;
 use crate::app::App;
 use crate::auth::{Caller, READ, WRITE};
@@ -142,7 +143,7 @@ pub(super) async fn remove(
         }
         Cancellation::Finished(job) => {
             let problem = Problem::new(409, "already_finished", "the transcription is over");
-            Err(problem.with("status", job.state.as_str()))
+            Err(problem.with("job_status", job.state.as_str()))
         }
         Cancellation::Done(job) => {
             worker::announce(&app, &job);
