@@ -87,6 +87,51 @@ pub(crate) async fn submit(
         retry_of: None,
         max_attempts: app.config.max_attempts,
     };
+    keep(app, caller, new).await
+}
+
+/// Makes a job of one that is over: the same source, options and reports.
+///
+/// # Errors
+/// `result_expired` if its recording is not here any more; those of [`submit`].
+pub(crate) async fn submit_again(
+    app: &Arc<App>,
+    caller: &Caller,
+    old: &Job,
+) -> Result<Job, Problem> {
+    let gone = || Problem::new(410, "result_expired", "the recording was erased");
+    let blob = match &old.blob_hash {
+        Some(hash) => {
+            let size =
+                tokio::fs::metadata(app.files.blob_path(hash)).await.map_err(|_| gone())?.len();
+            Some(Fetched {
+                hash: hash.clone(),
+                size_bytes: size,
+                media_type: old.source.media_type.clone().unwrap_or_default(),
+                cache_key: app.cache_key(&caller.tenant, hash, &old.options),
+            })
+        }
+        // The download itself had failed.
+        None if old.source.sealed.is_some() => None,
+        None => return Err(gone()),
+    };
+    let new = NewJob {
+        priority: old.priority,
+        options: old.options.clone(),
+        callback: old.callback.clone(),
+        metadata: old.metadata.clone(),
+        external_id: old.external_id.clone(),
+        retry_of: Some(old.id.clone()),
+        source: old.source.clone(),
+        id: Uuid::now_v7().to_string(),
+        tenant: caller.tenant.clone(),
+        max_attempts: app.config.max_attempts,
+        blob,
+    };
+    keep(app, caller, new).await
+}
+
+async fn keep(app: &Arc<App>, caller: &Caller, new: NewJob) -> Result<Job, Problem> {
     let job = app.db.call(move |store| store.submit(&new, now_ms())).await?;
     tracing::info!(job.id = %job.id, tenant = %job.tenant, status = %job.state, cached = job.is_cached, "job submitted");
     app.metrics.add("jobs_submitted_total", &[("kind", &job.source.kind)], 1.0);

@@ -11,6 +11,8 @@ mod list;
 mod openai;
 mod query;
 mod results;
+mod retry;
+mod tickets;
 mod transcription;
 mod upload;
 mod url;
@@ -45,6 +47,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             "/transcription/{job_id}/deliveries/{delivery_id}/redeliver",
             post(webhooks::redeliver),
         )
+        .route("/transcription/{job_id}/retry", post(retry::retry))
+        .route("/tickets", post(tickets::issue))
         .route("/transcriptions", get(list::list))
         .route("/models", get(openai::own_models))
         .route("/keys", get(keys::list).post(keys::create))

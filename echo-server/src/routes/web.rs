@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::http::header;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::app::App;
 use crate::error::Problem;
+use crate::secrets::sha256_hex;
 
 // Written by `build.rs`: name and bytes of each file of `web`.
 include!(concat!(env!("OUT_DIR"), "/web_files.rs"));
@@ -22,15 +23,15 @@ pub(super) fn router(app: &App) -> Router<Arc<App>> {
     Router::new().route("/", get(index)).route("/assets/{*path}", get(asset))
 }
 
-async fn index() -> Response {
-    file("index.html")
+async fn index(headers: HeaderMap) -> Response {
+    file("index.html", &headers)
 }
 
-async fn asset(Path(path): Path<String>) -> Response {
-    file(&path)
+async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
+    file(&path, &headers)
 }
 
-fn file(name: &str) -> Response {
+fn file(name: &str, headers: &HeaderMap) -> Response {
     let Some((_, bytes)) = WEB_FILES.iter().find(|(known, _)| *known == name) else {
         return Problem::new(404, "not_found", "there is no such file").into_response();
     };
@@ -45,5 +46,11 @@ fn file(name: &str) -> Response {
         Some("woff2") => "font/woff2",
         _ => "application/octet-stream",
     };
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], *bytes).into_response()
+    // Asked about at each visit, sent again only after an update of the program.
+    let etag = format!("\"{}\"", sha256_hex(bytes));
+    let fixed = [(header::CACHE_CONTROL, "no-cache"), (header::ETAG, etag.as_str())];
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+        return (StatusCode::NOT_MODIFIED, fixed).into_response();
+    }
+    (fixed, [(header::CONTENT_TYPE, kind)], *bytes).into_response()
 }
