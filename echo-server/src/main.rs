@@ -18,10 +18,11 @@ use tokio::signal::unix::{SignalKind, signal};
 const EX_CONFIG: u8 = 78;
 
 #[derive(Debug, Parser)]
-#[command(version, about = "Transcription as a service", arg_required_else_help = true)]
+#[command(version, about = "Transcription as a service")]
 struct Arguments {
+    /// Without one: `serve`.
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
     /// A file of variables, one `NAME=value` a line; the environment wins.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -60,7 +61,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if matches!(arguments.command, Command::Worker) {
+    let command = arguments.command.unwrap_or(Command::Serve);
+    if matches!(command, Command::Worker) {
         log(false, "warn");
         return match worker::run() {
             Ok(()) => ExitCode::SUCCESS,
@@ -75,7 +77,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(EX_CONFIG, &error.to_string()),
     };
-    match arguments.command {
+    match command {
         Command::CheckConfig => check_config(&given),
         Command::Openapi => say(echo_server::OPENAPI),
         Command::Token { tenant, scope, hours } => say(&token(&config, tenant, scope, hours)),

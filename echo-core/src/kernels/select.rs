@@ -73,6 +73,7 @@ pub(crate) fn open<O: Opened>(
 }
 
 /// The GPUs that can be used, as `echo-asr devices` lists them after the CPU.
+#[cfg(any(feature = "cli", test))]
 pub(crate) fn gpus() -> Vec<Device> {
     const MOST: usize = 16;
     let present = |make: fn(usize) -> Device| {
