@@ -5,7 +5,7 @@
 //! often the end of a sentence, and before any long silence, even if more would fit: the recogniser
 //! should not spend its window, or its fancy, on silence. A chunk is padded on both sides, but never
 //! beyond the middle of the pause to its neighbour. At the ends of a recording
-//! it takes up to two seconds more where there is room: in short clips 8 words in 2,404 fewer are then
+//! it takes up to two seconds more where there is room and surely speech: in short clips 8 words in 2,404 fewer are then
 //! wrong than with the padding alone.
 
 use crate::options::VadOptions;
@@ -13,6 +13,9 @@ use crate::timeline::Region;
 
 /// Silence of this length and more, beyond the padding, is not given to the recogniser.
 const MAX_SILENCE_SECONDS: f64 = 2.0;
+
+/// Less speech than this may be none, and with silence around it the recogniser makes words up.
+const MIN_SURE_SECONDS: f64 = 1.0;
 
 /// What part of a chunk is filled before it may end at a pause that is not the last one.
 const MIN_FILL: f64 = 2.0 / 3.0;
@@ -64,7 +67,10 @@ pub(crate) fn chunks(regions: &[Region], bounds: Region, options: &VadOptions) -
     };
     let chunk = |group: std::ops::Range<usize>| {
         let speech = Region::new(regions[group.start].start, regions[group.end - 1].end);
+        let heard: f64 = regions[group.clone()].iter().map(Region::duration).sum();
+        let is_sure = heard >= MIN_SURE_SECONDS;
         let spare = (options.max_chunk_seconds - speech.duration()) / 2.0;
+        let spare = if is_sure { spare } else { pad };
         let start = (speech.start - around(group.start, spare)).max(bounds.start);
         let end = (speech.end + around(group.end, spare)).min(bounds.end);
         Chunk { span: Region::new(start, end), regions: regions[group].to_vec() }
@@ -115,6 +121,7 @@ mod tests {
     fn the_ends_of_a_recording_are_heard_where_there_is_room() {
         assert_eq!(spans(&[(5.0, 9.0)], &options(30.0, 400)), [(3.0, 11.0)]);
         assert_eq!(spans(&[(1.0, 29.0)], &options(30.0, 400)), [(0.0, 30.0)]);
+        assert_eq!(spans(&[(5.0, 5.5)], &options(30.0, 500)), [(4.5, 6.0)], "hardly speech");
     }
 
     #[test]
