@@ -94,7 +94,7 @@ fn resolve(device: Device, compute: ComputeType) -> Result<ComputeType> {
         Err(Error::Option { option: "compute_type", value: compute.to_string(), expected })
     };
     match (device, compute) {
-        (Device::Cpu | Device::Auto, ComputeType::Auto) => Ok(ComputeType::F32),
+        (Device::Cpu | Device::Auto, ComputeType::Auto) => Ok(Cpu::fastest()),
         (Device::Cpu | Device::Auto, ComputeType::F16) => {
             wrong("auto, f32, bf16 or int8 on the CPU")
         }
@@ -188,8 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn the_processor_computes_in_f32() {
+    fn the_processor_computes_in_what_suits_it_and_in_f32_if_asked() {
         let choice = select(Device::Cpu, ComputeType::Auto).unwrap();
+        assert_eq!(choice, Choice { device: Device::Cpu, compute: Cpu::fastest() });
+        assert!(Cpu::new(choice.compute, 1).is_ok(), "{choice:?}");
+        let choice = select(Device::Cpu, ComputeType::F32).unwrap();
         assert_eq!(choice, Choice { device: Device::Cpu, compute: ComputeType::F32 });
         let error = select(Device::Cpu, ComputeType::F16).unwrap_err();
         assert!(error.to_string().contains("compute_type"), "{error}");

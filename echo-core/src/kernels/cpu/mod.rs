@@ -76,6 +76,12 @@ impl Cpu {
         Self::with_kernels(Kernels::best(), compute, if threads == 0 { all() } else { threads })
     }
 
+    /// The fastest format of this machine that costs no words: bf16 where its products are
+    /// instructions, f32 elsewhere. int8 is faster still, but costs some words of long recordings.
+    pub(crate) fn fastest() -> ComputeType {
+        if Kernels::best().has(Format::Bf16) { ComputeType::Bf16 } else { ComputeType::F32 }
+    }
+
     fn with_kernels(kernels: Kernels, compute: ComputeType, threads: usize) -> Result<Self> {
         let wrong = |expected| {
             Err(Error::Option { option: "compute_type", value: compute.to_string(), expected })
