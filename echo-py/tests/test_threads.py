@@ -94,8 +94,9 @@ def test_leaving_the_loop_stops_the_work(
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_ends_a_long_run_at_once(store: str, dialogue: Path) -> None:
     program = """
-import sys, time, echo
-audio = echo.Audio(echo.load_audio(sys.argv[1]).samples.tobytes() * 8)
+import signal, sys, time, echo
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+audio = echo.Audio(echo.load_audio(sys.argv[1]).samples.tobytes() * 16)
 transcriber = echo.Transcriber("base", cache=sys.argv[2], offline=True, device="cpu")
 def started(progress):
     if progress.stage == "transcribing":
@@ -177,7 +178,7 @@ def test_errors_reach_an_async_caller(transcriber: echo.Transcriber) -> None:
 def test_a_program_may_end_in_the_middle_of_work(store: str, dialogue: Path) -> None:
     program = """
 import sys, echo
-audio = echo.Audio(echo.load_audio(sys.argv[1]).samples.tobytes() * 8)
+audio = echo.Audio(echo.load_audio(sys.argv[1]).samples.tobytes() * 16)
 transcriber = echo.Transcriber("base", cache=sys.argv[2], offline=True, device="cpu")
 segments = transcriber.segments(audio, beam_size=1)
 print(next(segments).text)
