@@ -5,8 +5,8 @@
 //! often the end of a sentence, and before any long silence, even if more would fit: the recogniser
 //! should not spend its window, or its fancy, on silence. A chunk is padded on both sides, but never
 //! beyond the middle of the pause to its neighbour. At the ends of a recording
-//! it takes up to two seconds more where there is room and surely speech: in short clips 8 words in 2,404 fewer are then
-//! wrong than with the padding alone.
+//! it takes up to two seconds more where there is room and surely speech: in short clips 8 words in
+//! 2,404 fewer are then wrong than with the padding alone.
 
 use crate::options::VadOptions;
 use crate::timeline::Region;
