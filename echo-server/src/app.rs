@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::secrets::{Secret, sha256_hex, token};
 use crate::storage::Files;
 use crate::store::SqliteStore;
+use crate::upload::resumable::Resumable;
 use crate::worker::Pool;
 
 /// Changes whenever the same options may give another transcript of the same sound.
@@ -42,6 +43,8 @@ pub struct App {
     pub db: Db,
     /// Its sound and results.
     pub files: Files,
+    /// Its uploads in pieces.
+    pub resumable: Resumable,
     /// News within it.
     pub hub: Hub,
     /// Its workers.
@@ -76,6 +79,8 @@ impl App {
         };
         let files = Files::open(&config.upload_dir)
             .map_err(|error| cannot("the folder", &config.upload_dir, &error))?;
+        let resumable = Resumable::open(&config.upload_dir)
+            .map_err(|error| cannot("the folder", &config.upload_dir, &error))?;
         let path = match &config.database {
             Database::File(path) => Some(path.as_path()),
             Database::Memory => None,
@@ -95,6 +100,7 @@ impl App {
             master_key: secret(&config.master_key, ".master-key")?,
             db: Db::new(Arc::new(store)),
             files,
+            resumable,
             hub: Hub::default(),
             pool: Pool::new(config.worker_slots),
             metrics: Metrics::default(),

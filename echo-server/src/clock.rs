@@ -15,6 +15,12 @@ pub fn rfc3339(at_ms: i64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at_ms)).to_string()
 }
 
+/// A moment as headers of HTTP have it: `Sun, 22 Nov 2026 11:00:00 GMT`.
+pub fn http_date(at_ms: i64) -> String {
+    let at_ms = at_ms.clamp(0, 253_402_300_799_000).unsigned_abs();
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(at_ms))
+}
+
 /// Reads what [`rfc3339`] writes, and the same with other fractions of a second.
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let moment = humantime::parse_rfc3339_weak(text.trim()).ok()?;

@@ -169,6 +169,9 @@ pub async fn collect_garbage(app: &App) {
         Ok(orphans) => app.files.remove(&orphans).await,
         Err(error) => tracing::warn!(%error, "old jobs could not be erased"),
     }
+    if let Err(error) = app.resumable.remove_expired().await {
+        tracing::warn!(%error, "uploads that are over could not be removed");
+    }
     if let Err(error) = app.files.remove_old_parts(day) {
         tracing::warn!(%error, "old parts could not be removed");
     }

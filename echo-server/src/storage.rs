@@ -15,13 +15,15 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::fs::{self, File};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::secrets::{hex, token};
 use crate::store::Orphans;
 
 /// What is written at once; a few of these are all that an upload holds in memory.
 const WRITE_BYTES: usize = 256 * 1024;
+/// What is kept of a file's beginning.
+const HEAD_BYTES: usize = 512;
 
 /// The folder of sound and results.
 #[derive(Debug, Clone)]
@@ -87,6 +89,35 @@ impl Files {
             settle(&path, &self.blob_path(&hash)).await?;
         }
         Ok(Blob { hash, size_bytes: part.size_bytes, head: std::mem::take(&mut part.head) })
+    }
+
+    /// Keeps the sound in a file that lies on the same disk, without moving it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn keep_file(&self, path: &Path) -> io::Result<Blob> {
+        let mut file = File::open(path).await?;
+        let (mut hasher, mut head, mut size_bytes) = (Sha256::new(), Vec::new(), 0);
+        let mut buffer = vec![0; WRITE_BYTES];
+        loop {
+            let count = file.read(&mut buffer).await?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+            extend_head(&mut head, &buffer[..count]);
+            size_bytes += count as u64;
+        }
+        file.sync_all().await?;
+        let hash = hex(&hasher.finalize());
+        let link = self.root.join("parts").join(token());
+        // Where there are no hard links, a copy does.
+        if fs::hard_link(path, &link).await.is_err() {
+            fs::copy(path, &link).await?;
+            File::open(&link).await?.sync_all().await?;
+        }
+        settle(&link, &self.blob_path(&hash)).await?;
+        Ok(Blob { hash, size_bytes, head })
     }
 
     /// Keeps a result under its key; the same result twice does no harm.
@@ -181,6 +212,12 @@ fn folder(name: &str) -> &str {
     name.get(..2).unwrap_or("__")
 }
 
+/// Takes bytes into the first ones that say what a file is.
+fn extend_head(head: &mut Vec<u8>, bytes: &[u8]) {
+    let missing = HEAD_BYTES.saturating_sub(head.len()).min(bytes.len());
+    head.extend_from_slice(&bytes[..missing]);
+}
+
 /// Moves a finished part to its place, for good.
 async fn settle(part: &Path, place: &Path) -> io::Result<()> {
     let Some(folder) = place.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
@@ -205,8 +242,7 @@ impl Part {
     /// # Errors
     /// The file system's.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let missing = 512_usize.saturating_sub(self.head.len()).min(bytes.len());
-        self.head.extend_from_slice(&bytes[..missing]);
+        extend_head(&mut self.head, bytes);
         self.hasher.update(bytes);
         self.size_bytes += bytes.len() as u64;
         self.file.write_all(bytes).await

@@ -215,6 +215,7 @@ fn the_description_names_every_route() {
             .replace("{job_id}", "x")
             .replace("{delivery_id}", "x")
             .replace("{key_id}", "x")
+            .replace("{upload_id}", "x")
             .replace("{id}", "base");
         for method in operations.as_object().unwrap().keys() {
             let reply = server.send(&method.to_uppercase(), &concrete, &[], b"");

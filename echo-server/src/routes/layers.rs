@@ -111,13 +111,16 @@ pub(super) async fn share(State(app): State<Arc<App>>, request: Request, next: N
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::VARY, HeaderValue::from_static("origin"));
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
-    let exposed = "etag, location, retry-after, x-request-id, idempotent-replayed";
+    let exposed = "etag, location, retry-after, x-request-id, idempotent-replayed, \
+        upload-offset, upload-length, upload-expires, upload-metadata, tus-resumable, tus-version, \
+        tus-extension, tus-max-size, tus-checksum-algorithm";
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     if is_preflight {
-        let methods = HeaderValue::from_static("GET, POST, DELETE");
+        let methods = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE");
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-        let allowed =
-            "authorization, content-type, idempotency-key, last-event-id, prefer, repr-digest";
+        let allowed = "authorization, content-type, idempotency-key, last-event-id, prefer, repr-digest, \
+            tus-resumable, upload-length, upload-offset, upload-metadata, upload-checksum, \
+            x-http-method-override";
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }

@@ -1,5 +1,6 @@
 //! The endpoints. A handler extracts, calls and answers.
 
+mod complete;
 mod docs;
 mod download;
 mod events;
@@ -15,6 +16,7 @@ mod retry;
 mod tickets;
 mod transcription;
 mod upload;
+mod uploads;
 mod url;
 mod web;
 mod webhooks;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodRouter, delete, get, head, post};
 
 use crate::app::App;
 use crate::auth;
@@ -38,6 +40,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let api = Router::new()
         .route("/upload/file", post(upload::file).layer(DefaultBodyLimit::disable()))
         .route("/upload/url", post(url::url))
+        .route("/upload/complete", post(complete::complete))
+        .route("/uploads", post(uploads::create).options(uploads::options))
+        .route("/uploads/{upload_id}", upload_methods())
         .route("/transcription/{job_id}", get(transcription::show).delete(transcription::remove))
         .route("/transcription/{job_id}/download", get(download::download))
         .route("/transcription/{job_id}/events", get(events::events))
@@ -71,6 +76,16 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(from_fn(layers::harden))
         .layer(from_fn_with_state(Arc::clone(app), layers::observe))
         .with_state(Arc::clone(app))
+}
+
+/// Everything that tus does with one upload.
+fn upload_methods() -> MethodRouter<Arc<App>> {
+    head(uploads::one)
+        .patch(uploads::one)
+        .delete(uploads::one)
+        .post(uploads::one)
+        .options(uploads::options)
+        .layer(DefaultBodyLimit::disable())
 }
 
 async fn not_found() -> Problem {

@@ -78,7 +78,7 @@ async fn accept(
 }
 
 /// Options beside `url` and those below `options`, which must not contradict.
-fn merged(mut body: Map<String, Value>) -> Result<Map<String, Value>, Problem> {
+pub(super) fn merged(mut body: Map<String, Value>) -> Result<Map<String, Value>, Problem> {
     let options = match body.remove("options") {
         None | Some(Value::Null) => return Ok(body),
         Some(Value::Object(options)) => options,

@@ -3,6 +3,7 @@
 //! Nothing is believed and little is held: bytes stream to the disk as they come, a sender that is
 //! too slow or sends too much is cut off, and what the bytes are is told from the bytes.
 
+pub(crate) mod resumable;
 mod sniff;
 
 use std::time::Duration;
@@ -92,7 +93,7 @@ pub(crate) async fn receive(app: &App, request: Request) -> Result<Received, Pro
     } else {
         (read_bare(app, request.into_body()).await?, None, Vec::new())
     };
-    let media_type = check(&part)?;
+    let media_type = sound_type(part.size_bytes(), part.head())?;
     let blob = app.files.keep(part).await.map_err(disk)?;
     app.metrics.add("upload_bytes_total", &[], blob.size_bytes as f64);
     Ok(Received { blob, filename, media_type, fields })
@@ -163,23 +164,25 @@ async fn append(app: &App, part: &mut Part, chunk: &[u8], pace: &mut Pace) -> Re
 }
 
 /// How fast a sender is.
-struct Pace {
+pub(crate) struct Pace {
     began: Instant,
     bytes: u64,
 }
 
 impl Pace {
-    fn new() -> Self {
+    /// Of a body that begins now.
+    pub(crate) fn new() -> Self {
         Self { began: Instant::now(), bytes: 0 }
     }
 
     /// Waits for the sender, but not for ever.
-    async fn wait<T>(&self, next: impl Future<Output = T>) -> Result<T, Problem> {
+    pub(crate) async fn wait<T>(&self, next: impl Future<Output = T>) -> Result<T, Problem> {
         let idle = || Problem::new(408, "upload_aborted", "nothing was sent for 30 s").closing();
         timeout(IDLE, next).await.map_err(|_| idle())
     }
 
-    fn got(&mut self, bytes: usize) -> Result<(), Problem> {
+    /// Counts bytes that came.
+    pub(crate) fn got(&mut self, bytes: usize) -> Result<(), Problem> {
         self.bytes += bytes as u64;
         let time = self.began.elapsed();
         let least = time.saturating_sub(IDLE).as_secs() * MIN_BYTES_PER_SECOND;
@@ -192,17 +195,18 @@ impl Pace {
 }
 
 /// What the bytes are, if they may be sound.
-fn check(part: &Part) -> Result<&'static str, Problem> {
-    if part.size_bytes() == 0 {
+pub(crate) fn sound_type(size_bytes: u64, head: &[u8]) -> Result<&'static str, Problem> {
+    if size_bytes == 0 {
         return Err(Problem::new(422, "empty_file", "the file is empty"));
     }
-    media_type(part.head()).map_err(|what| {
+    media_type(head).map_err(|what| {
         let detail = format!("the file is {what}, expected sound or video");
         Problem::new(415, "unsupported_media", detail)
     })
 }
 
-fn too_large(app: &App) -> Problem {
+/// More than the server takes.
+pub(crate) fn too_large(app: &App) -> Problem {
     let detail = format!("more than {} bytes", app.config.max_file_bytes);
     Problem::new(413, "file_too_large", detail).with("limit_bytes", app.config.max_file_bytes)
 }
@@ -212,7 +216,8 @@ fn bad_form(error: &axum::extract::multipart::MultipartError) -> Problem {
     Problem::new(400, "bad_multipart", error.body_text()).closing()
 }
 
-fn aborted() -> Problem {
+/// A body that was cut off.
+pub(crate) fn aborted() -> Problem {
     Problem::new(400, "upload_aborted", "the body ended early").closing()
 }
 
