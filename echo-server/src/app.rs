@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::secrets::{Secret, sha256_hex, token};
 use crate::storage::Files;
-use crate::store::SqliteStore;
+use crate::store::{PostgresStore, SqliteStore, Store};
 use crate::upload::resumable::Resumable;
 use crate::worker::Pool;
 
@@ -81,15 +81,7 @@ impl App {
             .map_err(|error| cannot("the folder", &config.upload_dir, &error))?;
         let resumable = Resumable::open(&config.upload_dir)
             .map_err(|error| cannot("the folder", &config.upload_dir, &error))?;
-        let path = match &config.database {
-            Database::File(path) => Some(path.as_path()),
-            Database::Memory => None,
-        };
-        let store = SqliteStore::open(path, config.is_migrated).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            let reason = cause.unwrap_or_else(|| error.to_string());
-            cannot("the database", path.unwrap_or(Path::new("in memory")), &reason)
-        })?;
+        let store = open_store(&config)?;
         let secret = |given: &Option<Secret>, name: &str| match given {
             Some(secret) => Ok(secret.clone()),
             None => kept_secret(&config.upload_dir.join(name)),
@@ -98,7 +90,7 @@ impl App {
             worker_secret: secret(&config.worker_secret, ".worker-secret")?,
             webhook_secret: secret(&config.webhook_secret, ".webhook-secret")?,
             master_key: secret(&config.master_key, ".master-key")?,
-            db: Db::new(Arc::new(store)),
+            db: Db::new(store),
             files,
             resumable,
             hub: Hub::default(),
@@ -156,6 +148,29 @@ impl App {
         let mut drain = self.drain.subscribe();
         // The sender lives in `self`, so the wait ends only with the phase.
         let _ = drain.wait_for(|now| *now >= phase).await;
+    }
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {
+    let cannot = |what: &str, error: &dyn std::error::Error| {
+        let cause = error.source().map(ToString::to_string);
+        let reason = cause.unwrap_or_else(|| error.to_string());
+        format!("the database {what} cannot be opened: {reason}")
+    };
+    let sqlite = |path: Option<&Path>, shown: &str| -> Result<Arc<dyn Store>, String> {
+        let store = SqliteStore::open(path, config.is_migrated);
+        Ok(Arc::new(store.map_err(|error| cannot(shown, &error))?))
+    };
+    match &config.database {
+        Database::File(path) => sqlite(Some(path), &path.display().to_string()),
+        Database::Memory => sqlite(None, "in memory"),
+        Database::Postgres(url) => {
+            // Its client blocks, and has a runtime of its own.
+            let opened = tokio::task::block_in_place(|| {
+                PostgresStore::open(url.expose(), config.is_migrated)
+            });
+            Ok(Arc::new(opened.map_err(|error| cannot("of PostgreSQL", &error))?))
+        }
     }
 }
 

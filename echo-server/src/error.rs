@@ -162,6 +162,12 @@ impl From<StoreError> for Problem {
                 tracing::warn!("the database is busy");
                 Self::new(503, "dependency_unavailable", "the database is busy").retry_after(1)
             }
+            StoreError::Unavailable => {
+                tracing::warn!("the database cannot be reached");
+                Self::new(503, "dependency_unavailable", "the database cannot be reached")
+                    .retry_after(2)
+            }
+            StoreError::Unfit => Self::new(404, "not_found", "there is nothing of that name"),
             StoreError::Full => {
                 tracing::error!("the disk of the database is full");
                 Self::new(507, "insufficient_storage", "the disk is full").retry_after(60)

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::secrets::Secret;
+use crate::store::check_postgres_url;
+
 /// A number of bytes: `500MB`, `64KiB`, `1024`. `KB`, `MB`, `GB` are powers of 1024, as in nginx.
 pub(super) fn size_bytes(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
@@ -55,10 +58,18 @@ pub enum Database {
     File(PathBuf),
     /// In memory, gone with the process.
     Memory,
+    /// PostgreSQL at an address, which holds a password.
+    Postgres(Secret),
 }
 
 /// A database URL as SQLAlchemy reads it: three slashes are a relative path, four an absolute one.
+///
+/// Of `postgresql+driver://` the driver is Python's affair.
 pub(super) fn database(text: &str) -> Option<Database> {
+    if text.starts_with("postgres") {
+        let url = || Database::Postgres(Secret::new(text.trim()));
+        return check_postgres_url(text.trim()).is_ok().then(url);
+    }
     let rest = text.trim().strip_prefix("sqlite:")?;
     let path = match rest.strip_prefix("//") {
         Some("") | Some("/:memory:") => return Some(Database::Memory),
@@ -90,6 +101,9 @@ mod tests {
         assert_eq!(database("sqlite:////data/jobs.db"), file("/data/jobs.db"));
         assert_eq!(database("sqlite://"), Some(Database::Memory));
         assert_eq!(database("mysql://x"), None);
+        let url = "postgresql+asyncpg://echo:hunter2@db/jobs";
+        assert_eq!(database(url), Some(Database::Postgres(Secret::new(url))));
+        assert_eq!(database("postgres://db/jobs?sslmode=maybe"), None);
     }
 
     #[test]

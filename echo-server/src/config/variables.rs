@@ -50,7 +50,7 @@ pub const VARIABLES: &[Variable] = &[
     plain(
         "DATABASE_URL",
         "sqlite:///./transcriptions.db",
-        "three slashes: relative path; four: absolute; sqlite:// in memory",
+        "sqlite with three slashes: relative path, four: absolute; or postgresql://user:password@host/name",
     ),
     plain(
         "REDIS_URL",

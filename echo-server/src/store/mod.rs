@@ -9,12 +9,14 @@
 //! The trait blocks: SQLite does, PostgreSQL's plain client does, and tests need no runtime.
 //! [`Db`](crate::db::Db) carries calls to threads that may block.
 
+mod postgres;
 mod sqlite;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
+pub use postgres::{PostgresStore, check_url as check_postgres_url};
 pub use sqlite::SqliteStore;
 pub use types::*;
 
@@ -29,12 +31,24 @@ pub enum StoreError {
     /// Another process holds the database.
     #[error("the database is busy")]
     Busy,
+    /// The database cannot be reached.
+    #[error("the database cannot be reached")]
+    Unavailable,
+    /// It keeps no text like this; no row has it.
+    #[error("a text has a character that the database does not keep")]
+    Unfit,
     /// There is no room for the change.
     #[error("the disk is full")]
     Full,
     /// Anything else.
     #[error("the database failed")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Database(Box::new(error))
+    }
 }
 
 /// The result of a store.

@@ -1,5 +1,5 @@
 //! The conformance suite of stores: what the contract promises, and a model that random histories are
-//! compared with. Another database runs the same suite.
+//! compared with. Every database runs the same suite.
 
 use serde_json::Map;
 use uuid::Uuid;
@@ -7,11 +7,56 @@ use uuid::Uuid;
 use super::*;
 use crate::job::{Callback, CallbackEvent, JobOptions, Source};
 
+#[path = "../../tests/support/services.rs"]
+#[allow(dead_code, unreachable_pub, reason = "of use to other tests")]
+mod services;
+
+mod many;
+mod postgres;
+
 const MINUTE: i64 = 60_000;
 
-fn store() -> SqliteStore {
-    SqliteStore::open(None, true).unwrap()
+/// Makes an empty store.
+type New<'a> = &'a dyn Fn() -> Box<dyn Store>;
+
+/// Runs the suite on each database.
+macro_rules! suite {
+    ($($name:path),* $(,)?) => {
+        #[test]
+        fn sqlite_keeps_the_contract() {
+            let new = || -> Box<dyn Store> { Box::new(SqliteStore::open(None, true).unwrap()) };
+            $(println!("{}", stringify!($name));
+            $name(&new);)*
+        }
+
+        /// One test, because starting a server costs more than most of the suite.
+        #[test]
+        fn postgres_keeps_the_contract() {
+            let Some(server) = services::postgres() else { return };
+            let new = || postgres::empty(&server);
+            $(println!("{}", stringify!($name));
+            $name(&new);)*
+        }
+    };
 }
+
+suite!(
+    a_result_is_committed_once_and_only_under_the_newest_lease,
+    a_job_that_kills_its_worker_fails_after_its_attempts,
+    a_released_attempt_does_not_count_but_not_for_ever,
+    the_same_sound_runs_once_and_ends_for_all,
+    a_cancelled_leader_hands_its_run_over,
+    a_running_job_is_asked_to_stop_and_a_new_like_runs_by_itself,
+    a_passing_error_is_tried_again_later,
+    tenants_see_nothing_of_each_other,
+    who_runs_least_is_next,
+    pages_by_cursor_have_no_gap_and_no_double,
+    purged_jobs_leave_what_others_need,
+    an_idempotency_key_stands_for_one_answer,
+    any_history_keeps_the_promises,
+    many::many_at_once_do_each_job_once,
+    many::the_same_sound_at_once_runs_once,
+);
 
 fn new_job(tenant: &str, cache_key: &str) -> NewJob {
     NewJob {
@@ -39,7 +84,7 @@ fn new_job(tenant: &str, cache_key: &str) -> NewJob {
     }
 }
 
-fn claim(store: &SqliteStore, now: i64) -> Option<Claimed> {
+fn claim(store: &dyn Store, now: i64) -> Option<Claimed> {
     store.claim(Phase::Run, &Claim { owner: "worker", until: now + MINUTE }, now).unwrap()
 }
 
@@ -47,16 +92,15 @@ fn is_fenced<T: std::fmt::Debug>(result: Result<T>) -> bool {
     matches!(result, Err(StoreError::Fenced))
 }
 
-#[test]
-fn a_result_is_committed_once_and_only_under_the_newest_lease() {
-    let store = store();
+fn a_result_is_committed_once_and_only_under_the_newest_lease(new: New) {
+    let store = &*new();
     let job = store.submit(&new_job("a", "k"), 1).unwrap();
-    let first = claim(&store, 2).unwrap();
+    let first = claim(store, 2).unwrap();
     assert_eq!((first.job.id.as_str(), first.job.attempt), (job.id.as_str(), 1));
-    assert!(claim(&store, 3).is_none());
+    assert!(claim(store, 3).is_none());
     // The lease runs out; another worker gets the job; the first one wakes up.
     assert_eq!(store.sweep(2 + 2 * MINUTE).unwrap().requeued, std::slice::from_ref(&job.id));
-    let second = claim(&store, 3 * MINUTE).unwrap();
+    let second = claim(store, 3 * MINUTE).unwrap();
     assert!(second.job.epoch > first.job.epoch);
     assert!(is_fenced(store.complete(&first.lease, Usage::default(), 1.0, 4 * MINUTE)));
     assert!(is_fenced(store.renew(&first.lease, &Report::default(), 9 * MINUTE, 4 * MINUTE)));
@@ -66,12 +110,11 @@ fn a_result_is_committed_once_and_only_under_the_newest_lease() {
     assert_eq!(store.deliveries("a", &job.id).unwrap().len(), 1);
 }
 
-#[test]
-fn a_job_that_kills_its_worker_fails_after_its_attempts() {
-    let store = store();
+fn a_job_that_kills_its_worker_fails_after_its_attempts(new: New) {
+    let store = &*new();
     let job = store.submit(&new_job("a", "k"), 0).unwrap();
     for attempt in 1..=3 {
-        assert_eq!(claim(&store, attempt * 10 * MINUTE).unwrap().job.attempt, attempt as u32);
+        assert_eq!(claim(store, attempt * 10 * MINUTE).unwrap().job.attempt, attempt as u32);
         store.lose("worker", attempt * 10 * MINUTE + 1).unwrap();
         store.sweep(attempt * 10 * MINUTE + 2).unwrap();
     }
@@ -80,32 +123,30 @@ fn a_job_that_kills_its_worker_fails_after_its_attempts() {
     assert_eq!(store.attempts(&job.id).unwrap().len(), 3);
 }
 
-#[test]
-fn a_released_attempt_does_not_count_but_not_for_ever() {
-    let store = store();
+fn a_released_attempt_does_not_count_but_not_for_ever(new: New) {
+    let store = &*new();
     let job = store.submit(&new_job("a", "k"), 0).unwrap();
     for turn in 0..10 {
-        let claimed = claim(&store, turn).unwrap();
+        let claimed = claim(store, turn).unwrap();
         assert_eq!(claimed.job.attempt, 1);
         let released = store.release(&claimed.lease, turn).unwrap();
         assert_eq!((released.state, released.attempt), (State::Pending, 0));
         assert!(is_fenced(store.complete(&claimed.lease, Usage::default(), 1.0, turn)));
     }
     for turn in 0..3 {
-        let claimed = claim(&store, 100 + turn).unwrap();
+        let claimed = claim(store, 100 + turn).unwrap();
         store.release(&claimed.lease, 100 + turn).unwrap();
     }
     assert_eq!(store.job("a", &job.id).unwrap().unwrap().state, State::Failed);
 }
 
-#[test]
-fn the_same_sound_runs_once_and_ends_for_all() {
-    let store = store();
+fn the_same_sound_runs_once_and_ends_for_all(new: New) {
+    let store = &*new();
     let leader = store.submit(&new_job("a", "k"), 0).unwrap();
     let follower = store.submit(&new_job("a", "k"), 1).unwrap();
     assert_eq!(follower.leader_id.as_deref(), Some(leader.id.as_str()));
-    let claimed = claim(&store, 2).unwrap();
-    assert!(claim(&store, 2).is_none());
+    let claimed = claim(store, 2).unwrap();
+    assert!(claim(store, 2).is_none());
     store.complete(&claimed.lease, Usage::default(), 2.0, 3).unwrap();
     let follower = store.job("a", &follower.id).unwrap().unwrap();
     assert_eq!((follower.state, follower.is_cached), (State::Completed, true));
@@ -114,13 +155,12 @@ fn the_same_sound_runs_once_and_ends_for_all() {
     assert_eq!(later.source.duration_seconds, Some(2.0));
 }
 
-#[test]
-fn a_cancelled_leader_hands_its_run_over() {
-    let store = store();
+fn a_cancelled_leader_hands_its_run_over(new: New) {
+    let store = &*new();
     let leader = store.submit(&new_job("a", "k"), 0).unwrap();
     let heir = store.submit(&new_job("a", "k"), 1).unwrap();
     let third = store.submit(&new_job("a", "k"), 2).unwrap();
-    let claimed = claim(&store, 3).unwrap();
+    let claimed = claim(store, 3).unwrap();
     let answer = store.cancel("a", &leader.id, false, 4).unwrap().unwrap();
     assert!(matches!(answer, Cancellation::Done(job) if job.state == State::Cancelled));
     let renewed = store.renew(&claimed.lease, &Report::default(), MINUTE, 5).unwrap();
@@ -130,11 +170,10 @@ fn a_cancelled_leader_hands_its_run_over() {
     assert_eq!(store.job("a", &third.id).unwrap().unwrap().state, State::Completed);
 }
 
-#[test]
-fn a_running_job_is_asked_to_stop_and_a_new_like_runs_by_itself() {
-    let store = store();
+fn a_running_job_is_asked_to_stop_and_a_new_like_runs_by_itself(new: New) {
+    let store = &*new();
     let job = store.submit(&new_job("a", "k"), 0).unwrap();
-    let claimed = claim(&store, 1).unwrap();
+    let claimed = claim(store, 1).unwrap();
     assert!(matches!(
         store.cancel("a", &job.id, false, 2).unwrap(),
         Some(Cancellation::Asked(job)) if job.is_cancel_requested
@@ -151,22 +190,20 @@ fn a_running_job_is_asked_to_stop_and_a_new_like_runs_by_itself() {
     ));
 }
 
-#[test]
-fn a_passing_error_is_tried_again_later() {
-    let store = store();
+fn a_passing_error_is_tried_again_later(new: New) {
+    let store = &*new();
     store.submit(&new_job("a", "k"), 0).unwrap();
-    let claimed = claim(&store, 1).unwrap();
+    let claimed = claim(store, 1).unwrap();
     let error = JobError::passing("engine_failed", "x");
     assert_eq!(store.fail(&claimed.lease, &error, 2).unwrap().state, State::Pending);
-    assert!(claim(&store, 7_000).is_none());
-    let claimed = claim(&store, 13_000).unwrap();
+    assert!(claim(store, 7_000).is_none());
+    let claimed = claim(store, 13_000).unwrap();
     let error = JobError::lasting("decode_failed", "x");
     assert_eq!(store.fail(&claimed.lease, &error, 13_001).unwrap().state, State::Failed);
 }
 
-#[test]
-fn tenants_see_nothing_of_each_other() {
-    let store = store();
+fn tenants_see_nothing_of_each_other(new: New) {
+    let store = &*new();
     let job = store.submit(&new_job("a", "k"), 0).unwrap();
     assert!(store.job("b", &job.id).unwrap().is_none());
     assert!(store.cancel("b", &job.id, true, 1).unwrap().is_none());
@@ -178,23 +215,21 @@ fn tenants_see_nothing_of_each_other() {
     assert_eq!(store.load("b").unwrap().of_tenant, 0);
 }
 
-#[test]
-fn who_runs_least_is_next() {
-    let store = store();
+fn who_runs_least_is_next(new: New) {
+    let store = &*new();
     for n in 0..4 {
         store.submit(&new_job("greedy", &format!("g{n}")), n).unwrap();
     }
     store.submit(&new_job("small", "s"), 10).unwrap();
-    assert_eq!(claim(&store, 20).unwrap().job.tenant, "greedy");
-    assert_eq!(claim(&store, 20).unwrap().job.tenant, "small");
+    assert_eq!(claim(store, 20).unwrap().job.tenant, "greedy");
+    assert_eq!(claim(store, 20).unwrap().job.tenant, "small");
     let urgent = NewJob { priority: 1, ..new_job("greedy", "urgent") };
     store.submit(&urgent, 30).unwrap();
-    assert_eq!(claim(&store, 31).unwrap().job.id, urgent.id);
+    assert_eq!(claim(store, 31).unwrap().job.id, urgent.id);
 }
 
-#[test]
-fn pages_by_cursor_have_no_gap_and_no_double() {
-    let store = store();
+fn pages_by_cursor_have_no_gap_and_no_double(new: New) {
+    let store = &*new();
     let mut all = Vec::new();
     for n in 0..55 {
         // Several jobs share a time.
@@ -216,11 +251,10 @@ fn pages_by_cursor_have_no_gap_and_no_double() {
     assert_eq!(seen, all);
 }
 
-#[test]
-fn purged_jobs_leave_what_others_need() {
-    let store = store();
+fn purged_jobs_leave_what_others_need(new: New) {
+    let store = &*new();
     let one = store.submit(&new_job("a", "k"), 0).unwrap();
-    let claimed = claim(&store, 1).unwrap();
+    let claimed = claim(store, 1).unwrap();
     store.complete(&claimed.lease, Usage::default(), 1.0, 2).unwrap();
     let two = store.submit(&new_job("a", "k"), 3).unwrap();
     assert_eq!(store.purge("a", &one.id, 4).unwrap(), Some(Orphans::default()));
@@ -231,9 +265,8 @@ fn purged_jobs_leave_what_others_need() {
     assert_eq!(three.state, State::Pending);
 }
 
-#[test]
-fn an_idempotency_key_stands_for_one_answer() {
-    let store = store();
+fn an_idempotency_key_stands_for_one_answer(new: New) {
+    let store = &*new();
     let key = RequestKey { tenant: "a", route: "upload", key: "x" };
     assert!(matches!(store.reserve_key(&key, 0).unwrap(), Reserved::Fresh));
     assert!(matches!(store.reserve_key(&key, 1).unwrap(), Reserved::InProgress));
@@ -266,25 +299,25 @@ impl Random {
 /// Leases are remembered for ever and used again at any time, as zombies would. Whatever happens: a
 /// final state stays, a result is committed at most once, attempts stay within their budget, epochs
 /// grow, a job's end is delivered exactly once, and in the end every job ends.
-#[test]
-fn any_history_keeps_the_promises() {
+fn any_history_keeps_the_promises(new: New) {
     for seed in 1..=25 {
-        let (store, mut random, mut now) =
-            (store(), Random(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15)), 0);
+        let (kept, mut random, mut now) =
+            (new(), Random(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15)), 0);
+        let store = &*kept;
         let (mut jobs, mut leases): (Vec<Job>, Vec<Claimed>) = (Vec::new(), Vec::new());
         for _ in 0..300 {
             now += random.below(20_000) as i64;
-            step(&store, &mut random, now, &mut jobs, &mut leases);
-            check(&store, &mut jobs);
+            step(store, &mut random, now, &mut jobs, &mut leases);
+            check(store, &mut jobs);
         }
         for _ in 0..200 {
             now += 10 * MINUTE;
             store.sweep(now).unwrap();
-            while let Some(claimed) = claim(&store, now) {
+            while let Some(claimed) = claim(store, now) {
                 store.complete(&claimed.lease, Usage::default(), 1.0, now).unwrap();
             }
         }
-        check(&store, &mut jobs);
+        check(store, &mut jobs);
         for job in &jobs {
             assert!(job.state.is_final(), "seed {seed}: {job:?}");
             assert_eq!(store.deliveries("a", &job.id).unwrap().len(), 1, "seed {seed}");
@@ -293,7 +326,7 @@ fn any_history_keeps_the_promises() {
 }
 
 fn step(
-    store: &SqliteStore,
+    store: &dyn Store,
     random: &mut Random,
     now: i64,
     jobs: &mut Vec<Job>,
@@ -324,7 +357,7 @@ fn step(
 }
 
 /// Compares every job with what was known of it before.
-fn check(store: &SqliteStore, jobs: &mut [Job]) {
+fn check(store: &dyn Store, jobs: &mut [Job]) {
     for known in jobs {
         let job = store.job("a", &known.id).unwrap().unwrap();
         if known.state.is_final() {

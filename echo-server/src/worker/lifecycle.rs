@@ -11,7 +11,7 @@ use crate::job::{Job, JobError, State, Usage};
 use crate::store::{Lease, Renewed, Report, Result, StoreError};
 
 /// How an attempt ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// With a transcript, as echo-core's JSON.
     Completed {

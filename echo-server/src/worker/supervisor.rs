@@ -25,6 +25,9 @@ use crate::store::{Claim, Claimed, Report, StoreError};
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a running job's row is looked at, news or not.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a result waits for a database or a disk that is away.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(600);
+const COMMIT_PAUSE: Duration = Duration::from_millis(500);
 /// Pauses between starts of a worker that does not start.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -257,13 +260,23 @@ impl Worker {
         claimed: &Claimed,
         outcome: Outcome,
     ) -> Result<(), &'static str> {
-        match lifecycle::end(app, &claimed.lease, outcome).await {
-            Ok(_) => Ok(()),
-            Err(StoreError::Fenced) => {
-                app.metrics.add("fenced_commits_total", &[], 1.0);
-                Err("it lost its lease")
+        let deadline = Instant::now() + COMMIT_PATIENCE;
+        loop {
+            match lifecycle::end(app, &claimed.lease, outcome.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Fenced) => {
+                    app.metrics.add("fenced_commits_total", &[], 1.0);
+                    return Err("it lost its lease");
+                }
+                Err(StoreError::Unavailable | StoreError::Busy | StoreError::Full)
+                    if Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(COMMIT_PAUSE).await;
+                    // The work is not thrown away while the lease can be held.
+                    let _ = lifecycle::report(app, &claimed.lease, Report::default()).await;
+                }
+                Err(_) => return Err("its result could not be committed"),
             }
-            Err(_) => Err("its result could not be committed"),
         }
     }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "as in the tests themselves")]
 
 pub mod receiver;
+pub mod services;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

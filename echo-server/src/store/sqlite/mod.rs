@@ -53,12 +53,6 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-impl From<serde_json::Error> for StoreError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Database(Box::new(error))
-    }
-}
-
 impl SqliteStore {
     /// Opens a file, made if it is not there; `None` is a database in memory.
     ///

@@ -1,0 +1,287 @@
+//! Jobs in PostgreSQL, shared by any number of replicas.
+//!
+//! *Locks.* Jobs that want the same result are a group; whoever changes more than one row of a group
+//! holds its advisory lock first, and rows after it. A claim locks one row and passes over those that
+//! others lock.
+//!
+//! *Time* is the database's. Leases do not run out while nobody can reach it.
+
+mod cancel;
+pub(super) mod connection;
+mod deliveries;
+mod ends;
+mod keys;
+mod lease;
+mod list;
+mod rows;
+mod submit;
+mod tls;
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Answered, ApiKey, Attempt, AuditEntry, Cancellation, Claim, Claimed, Delivery, Due, Fetched,
+    Horizon, JobEvent, Lease, ListQuery, Load, NewJob, Orphans, Page, Renewed, Report, RequestKey,
+    Reserved, Result, Store, StoreError, Swept, Tried,
+};
+use crate::job::{Job, JobError, Phase, State, Usage};
+use connection::Clock;
+use connection::{Connections, Transaction};
+
+/// The changes of the schema, in order; the table `echo_schema` counts those the database has.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_jobs.sql")];
+/// Replicas that start together change the schema one after the other.
+const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7300915437120233)";
+/// How long a database that is being started is waited for.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A store in PostgreSQL.
+pub struct PostgresStore {
+    connections: Connections,
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresStore").finish_non_exhaustive()
+    }
+}
+
+/// Whether an address can be understood.
+///
+/// # Errors
+/// If not.
+pub fn check_url(url: &str) -> Result<()> {
+    tls::parse(url).map(drop)
+}
+
+impl PostgresStore {
+    /// Connects, and brings the schema up to date.
+    ///
+    /// Blocks, and must not be called on a thread that drives asynchronous code.
+    ///
+    /// # Errors
+    /// If the database cannot be reached for half a minute, or its schema is newer than this program.
+    pub fn open(url: &str, is_migrated: bool) -> Result<Self> {
+        Self::open_with(url, is_migrated, Clock::Database)
+    }
+
+    pub(super) fn open_with(url: &str, is_migrated: bool, clock: Clock) -> Result<Self> {
+        let store = Self { connections: Connections::new(url, clock)? };
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            match store.write(0, |tx| migrate(tx, is_migrated)) {
+                Err(StoreError::Unavailable) if Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(store),
+            }
+        }
+    }
+
+    fn write<T>(&self, now: i64, work: impl Fn(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.connections.write(now, work)
+    }
+
+    fn read<T>(&self, work: impl Fn(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.connections.read(work)
+    }
+
+    /// Since when workers have been able to renew their leases without a break.
+    fn reachable_since(&self, tx: &mut Transaction<'_>) -> Result<i64> {
+        let sql = "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint";
+        let started = tx.first(sql, &[])?.map_or(0, |row| row.get(0));
+        Ok(self.connections.recovered_at().max(started))
+    }
+}
+
+fn migrate(tx: &mut Transaction<'_>, is_migrated: bool) -> Result<()> {
+    let refuse = |text: String| StoreError::Database(text.into());
+    tx.batch(MIGRATION_LOCK)?;
+    tx.batch("CREATE TABLE IF NOT EXISTS echo_schema (version BIGINT NOT NULL)")?;
+    let known = tx.first("SELECT version FROM echo_schema", &[])?;
+    let version = known.as_ref().map_or(0, |row| rows::count(row, 0));
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > MIGRATIONS.len() {
+        return Err(refuse(format!(
+            "the database has schema {version}, which is newer than this program"
+        )));
+    }
+    if version < MIGRATIONS.len() && !is_migrated {
+        return Err(refuse("the schema is old: run `echo-server migrate`".to_owned()));
+    }
+    for migration in &MIGRATIONS[version..] {
+        tx.batch(migration)?;
+    }
+    tx.batch("DELETE FROM echo_schema")?;
+    let newest = rows::integer(MIGRATIONS.len() as u64);
+    tx.execute("INSERT INTO echo_schema (version) VALUES ($1)", &[&newest])?;
+    Ok(())
+}
+
+impl Store for PostgresStore {
+    fn submit(&self, job: &NewJob, now: i64) -> Result<Job> {
+        self.write(now, |tx| submit::submit(tx, job))
+    }
+
+    fn claim(&self, phase: Phase, claim: &Claim<'_>, now: i64) -> Result<Option<Claimed>> {
+        self.write(now, |tx| lease::claim(tx, phase, claim))
+    }
+
+    fn claim_job(&self, id: &str, claim: &Claim<'_>, now: i64) -> Result<Option<Claimed>> {
+        self.write(now, |tx| lease::claim_job(tx, id, claim))
+    }
+
+    fn renew(&self, lease: &Lease, report: &Report, until: i64, now: i64) -> Result<Renewed> {
+        self.write(now, |tx| lease::renew(tx, lease, report, until))
+    }
+
+    fn fetched(&self, lease: &Lease, blob: &Fetched, now: i64) -> Result<Job> {
+        self.write(now, |tx| submit::fetched(tx, lease, blob))
+    }
+
+    fn complete(&self, lease: &Lease, usage: Usage, duration: f64, now: i64) -> Result<Job> {
+        self.write(now, |tx| ends::complete(tx, lease, usage, duration))
+    }
+
+    fn fail(&self, lease: &Lease, error: &JobError, now: i64) -> Result<Job> {
+        self.write(now, |tx| ends::fail(tx, lease, error))
+    }
+
+    fn release(&self, lease: &Lease, now: i64) -> Result<Job> {
+        self.write(now, |tx| lease::release(tx, lease))
+    }
+
+    fn cancelled(&self, lease: &Lease, now: i64) -> Result<Job> {
+        self.write(now, |tx| ends::cancelled(tx, lease))
+    }
+
+    fn lose(&self, owner: &str, now: i64) -> Result<()> {
+        self.write(now, |tx| lease::lose(tx, owner))
+    }
+
+    fn sweep(&self, now: i64) -> Result<Swept> {
+        let is_own_clock = self.connections.clock == Clock::Database;
+        let expired = self.write(now, |tx| {
+            let since = if is_own_clock { self.reachable_since(tx)? } else { 0 };
+            lease::expired(tx, since)
+        })?;
+        let mut swept = Swept::default();
+        for id in expired {
+            match self.write(now, |tx| lease::sweep(tx, &id))? {
+                Some(job) if job.state.is_final() => swept.ended.push(id),
+                Some(_) => swept.requeued.push(id),
+                None => {}
+            }
+        }
+        Ok(swept)
+    }
+
+    fn cancel(
+        &self,
+        tenant: &str,
+        id: &str,
+        purge: bool,
+        now: i64,
+    ) -> Result<Option<Cancellation>> {
+        self.write(now, |tx| cancel::cancel(tx, tenant, id, purge))
+    }
+
+    fn purge(&self, tenant: &str, id: &str, now: i64) -> Result<Option<Orphans>> {
+        self.write(now, |tx| cancel::purge(tx, tenant, id))
+    }
+
+    fn job(&self, tenant: &str, id: &str) -> Result<Option<Job>> {
+        self.read(|db| rows::job(db, "WHERE tenant_id = $1 AND id = $2", &[&tenant, &id]))
+    }
+
+    fn state_of(&self, id: &str) -> Result<Option<State>> {
+        self.read(|db| Ok(rows::job(db, "WHERE id = $1", &[&id])?.map(|job| job.state)))
+    }
+
+    fn leased(&self, lease: &Lease) -> Result<Option<Job>> {
+        self.read(|db| rows::leased(db, lease))
+    }
+
+    fn list(&self, tenant: &str, query: &ListQuery) -> Result<Page> {
+        self.read(|db| list::list(db, tenant, query))
+    }
+
+    fn events(&self, id: &str, after: i64) -> Result<Vec<JobEvent>> {
+        self.read(|db| list::events(db, id, after))
+    }
+
+    fn attempts(&self, id: &str) -> Result<Vec<Attempt>> {
+        self.read(|db| list::attempts(db, id))
+    }
+
+    fn load(&self, tenant: &str) -> Result<Load> {
+        self.read(|db| list::load(db, tenant))
+    }
+
+    fn counts(&self) -> Result<Vec<(String, u64)>> {
+        self.read(list::counts)
+    }
+
+    fn due_deliveries(&self, limit: u32, now: i64, busy_until: i64) -> Result<Vec<Due>> {
+        self.write(now, |tx| deliveries::due(tx, limit, busy_until))
+    }
+
+    fn delivery_tried(&self, id: &str, outcome: &Tried, now: i64) -> Result<()> {
+        self.write(now, |tx| deliveries::tried(tx, id, outcome))
+    }
+
+    fn deliveries(&self, tenant: &str, job: &str) -> Result<Vec<Delivery>> {
+        self.read(|db| deliveries::of_job(db, tenant, job))
+    }
+
+    fn redeliver(&self, tenant: &str, job: &str, delivery: &str, now: i64) -> Result<bool> {
+        self.write(now, |tx| deliveries::redeliver(tx, tenant, job, delivery))
+    }
+
+    fn reserve_key(&self, key: &RequestKey<'_>, now: i64) -> Result<Reserved> {
+        self.write(now, |tx| keys::reserve(tx, key))
+    }
+
+    fn keep_answer(&self, key: &RequestKey<'_>, answer: Option<&Answered>, now: i64) -> Result<()> {
+        self.write(now, |tx| keys::keep_answer(tx, key, answer))
+    }
+
+    fn inbound(&self, id: &str) -> Result<Option<String>> {
+        self.read(|db| keys::inbound(db, id))
+    }
+
+    fn keep_inbound(&self, id: &str, answer: &str, now: i64) -> Result<()> {
+        self.write(now, |tx| keys::keep_inbound(tx, id, answer))
+    }
+
+    fn add_key(&self, key: &ApiKey, now: i64) -> Result<()> {
+        self.write(now, |tx| keys::add(tx, key))
+    }
+
+    fn key_by_hash(&self, hash: &str) -> Result<Option<ApiKey>> {
+        self.read(|db| keys::by_hash(db, hash))
+    }
+
+    fn keys(&self, tenant: &str) -> Result<Vec<ApiKey>> {
+        self.read(|db| keys::of_tenant(db, tenant))
+    }
+
+    fn revoke_key(&self, tenant: &str, id: &str, now: i64) -> Result<bool> {
+        self.write(now, |tx| keys::revoke(tx, tenant, id))
+    }
+
+    fn audit(&self, entry: &AuditEntry, now: i64) -> Result<()> {
+        self.write(now, |tx| keys::audit(tx, entry))
+    }
+
+    fn expire(&self, before: &Horizon) -> Result<Orphans> {
+        cancel::expire(&self.connections, before)
+    }
+
+    fn is_needed(&self, name: &str) -> Result<bool> {
+        self.read(|db| list::is_needed(db, name))
+    }
+
+    fn check(&self) -> Result<()> {
+        self.write(0, |tx| tx.batch("SELECT pg_current_xact_id()"))
+    }
+}
