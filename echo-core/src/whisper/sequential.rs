@@ -59,6 +59,7 @@ pub(crate) fn transcribe(
         let (mut seek, end) = (frame(clip.start), frame(clip.end));
         while seek < end {
             cancel.check()?;
+            let end = walk.heard_again_to.map_or(end, |again| again.min(end));
             let window = Window { start: seek, frames: WINDOW_FRAMES.min(end - seek) };
             let found = walk.window(&window, &mut seek, cancel)?;
             on_window(seek.min(end) as f64 / n_frames as f64, found)?;
@@ -94,8 +95,9 @@ struct Walk<'a> {
     maximum: f32,
     /// Tokens that guide the next window.
     context: Vec<u32>,
-    /// Whether this window starts where the one before passed over speech.
-    is_again: bool,
+    /// Up to which frame speech is heard again that an earlier window passed over: alone, since
+    /// what follows is what it was passed over for.
+    heard_again_to: Option<usize>,
 }
 
 impl<'a> Walk<'a> {
@@ -118,7 +120,7 @@ impl<'a> Walk<'a> {
             maximum: recognizer.log_mel.maximum(source.samples),
             context: prompts.initial.clone(),
             prompts,
-            is_again: false,
+            heard_again_to: None,
         })
     }
 
@@ -145,17 +147,10 @@ impl<'a> Walk<'a> {
             *seek = window.start + understood.min(window.frames);
         }
         let tokenizer = &self.recognizer.tokenizer;
-        let was_again = std::mem::take(&mut self.is_again);
-        let n_tokens = |piece: &Piece| {
-            piece.tokens.iter().filter(|&&token| token < tokenizer.special.end_of_text).count()
-        };
-        let skip = skipped::first(&cut.pieces, span.start, self.speech, n_tokens);
-        // A place is heard twice at most.
-        if let Some(skip) = skip.filter(|skip| skip.piece > 0 || !was_again) {
-            cut.pieces.truncate(skip.piece + 1);
-            cut.pieces[skip.piece].end = skip.resume - span.start;
-            *seek = (skip.resume * FRAMES_PER_SECOND).round() as usize;
-            self.is_again = true;
+        if self.heard_again_to.is_none() {
+            self.heard_again_to = self.turn_back(&mut cut.pieces, window, seek);
+        } else if self.heard_again_to <= Some(*seek) {
+            self.heard_again_to = None;
         }
         let (mut found, mut logprobs) = (Vec::new(), Vec::new());
         for piece in &cut.pieces {
@@ -191,6 +186,29 @@ impl<'a> Walk<'a> {
             self.context.clear();
         }
         Ok(found)
+    }
+
+    /// Ends a window's pieces before the first speech they pass over, and moves `seek` there. The
+    /// frame up to which to hear again.
+    fn turn_back(
+        &self,
+        pieces: &mut Vec<Piece>,
+        window: &Window,
+        seek: &mut usize,
+    ) -> Option<usize> {
+        let special = &self.recognizer.tokenizer.special;
+        let offset = window.seconds().start;
+        let n_tokens = |piece: &Piece| {
+            piece.tokens.iter().filter(|&&token| token < special.end_of_text).count()
+        };
+        let skip = skipped::first(pieces, offset, self.speech, n_tokens)?;
+        pieces.truncate(skip.piece + 1);
+        let piece = pieces.last_mut()?;
+        let frame = |seconds: f64| (seconds * FRAMES_PER_SECOND).round() as usize;
+        let end = frame(offset + piece.end).min(window.start + window.frames);
+        piece.end = skip.resume - offset;
+        *seek = frame(skip.resume);
+        Some(end).filter(|end| end > seek)
     }
 
     /// Decodes one window, in the language given or, where languages may change, the one heard.
