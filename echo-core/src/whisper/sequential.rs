@@ -240,3 +240,71 @@ impl<'a> Walk<'a> {
         samples.iter().all(|sample| sample.abs() < SILENCE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::mel::LogMel;
+    use crate::whisper::fake::FakeNetwork;
+    use crate::whisper::tokenizer::small;
+
+    /// What is said, from which second to which, tokens by tokens.
+    fn said(
+        tokenizer: &crate::whisper::tokenizer::Tokenizer,
+        parts: &[(u32, u32, u32)],
+    ) -> Vec<u32> {
+        let begin = tokenizer.special.timestamp_begin;
+        let piece =
+            |&(start, token, end): &(u32, u32, u32)| [begin + 50 * start, token, begin + 50 * end];
+        parts.iter().flat_map(piece).collect()
+    }
+
+    #[test]
+    fn speech_passed_over_is_heard_by_itself_and_the_walk_goes_on_behind_it() {
+        let tokenizer = small();
+        let (first, again, rest) = (
+            said(&tokenizer, &[(0, 65, 20), (20, 66, 25)]),
+            said(&tokenizer, &[(0, 67, 10), (10, 68, 16)]),
+            said(&tokenizer, &[(0, 69, 10)]),
+        );
+        let network = FakeNetwork::saying(&tokenizer, move |_, prompt| {
+            if prompt.contains(&68) {
+                rest.clone()
+            } else if prompt.contains(&65) {
+                again.clone()
+            } else {
+                first.clone()
+            }
+        });
+        let recognizer =
+            Recognizer { network: Box::new(network), tokenizer, log_mel: LogMel::new(80) };
+        let samples = vec![0.1; 30 * 16_000];
+        let speech = [(0.0, 4.0), (5.0, 12.0), (13.0, 20.0), (20.0, 30.0)]
+            .map(|(start, end)| Region::new(start, end));
+        let source = Source {
+            samples: &samples,
+            clips: &[Region::new(0.0, 30.0)],
+            speech: &speech,
+            language: Language::ENGLISH,
+        };
+        let (mut found, mut reached) = (Vec::new(), Vec::new());
+        let mut on_window = |share: f64, segments: Vec<Segment>| {
+            reached.push((share * 30.0).round());
+            found.extend(segments.iter().map(|s| (s.start, s.end, s.text.clone())));
+            Ok(())
+        };
+        let options = TranscribeOptions::default();
+        transcribe(&recognizer, &source, &options, &mut on_window, &CancelToken::new()).unwrap();
+        let text = |start, end, text: &str| (start, end, text.to_owned());
+        assert_eq!(
+            found,
+            [
+                text(0.0, 4.0, "A"),
+                text(4.0, 14.0, "C"),
+                text(14.0, 20.0, "D"),
+                text(20.0, 30.0, "E")
+            ]
+        );
+        assert_eq!(reached, [4.0, 20.0, 30.0]);
+    }
+}
