@@ -2,14 +2,15 @@
 //!
 //! A Whisper network is written once, over the verbs of [`Backend`]: fused pieces of a transformer,
 //! not tensor operations, so that a device can keep activations in its cache between the parts of a
-//! verb. Implementations: [`candle`] runs every verb as candle tensor operations on whatever device
-//! candle has (CUDA, Metal, and the CPU as the reference), [`cpu`] and `cuda` have kernels of their
+//! verb. Implementations: `candle` runs every verb as candle tensor operations on whatever device
+//! candle has (CUDA, Metal, and in tests the CPU as the reference), [`cpu`] and `cuda` have kernels of their
 //! own. [`select::open`] says which one a device gets.
 //!
 //! Shapes: a [`Backend::Buffer`] is `(rows, columns)`; an encoder's rows are `batch * frames` with
 //! 1,500 frames a window, a decoder's rows are the new tokens of all hypotheses, one after the
 //! other as [`Row`] says. Heads lie side by side in the columns, `d_model = heads * d_head`.
 
+#[cfg(any(feature = "candle", test))]
 pub(crate) mod candle;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]

@@ -5,6 +5,7 @@
 //! [`Device::Auto`] takes the best device that answers.
 
 use super::Backend;
+#[cfg(feature = "candle")]
 use super::candle::Candle;
 use super::cpu::Cpu;
 #[cfg(feature = "cuda")]
@@ -69,7 +70,13 @@ pub(crate) fn open<O: Opened>(
     }
     #[cfg(not(feature = "cuda"))]
     let _ = (d_model, heads);
-    Ok(opened.with(Candle::new(choice)?))
+    #[cfg(feature = "candle")]
+    return Ok(opened.with(Candle::new(choice)?));
+    #[cfg(not(feature = "candle"))]
+    Err(Error::Device {
+        device: choice.device.to_string(),
+        reason: "this build of Echo computes on the CPU only".to_owned(),
+    })
 }
 
 /// The GPUs that can be used, as `echo-asr devices` lists them after the CPU.
