@@ -32,6 +32,10 @@ fn main() {
     let job_ms = std::env::var("ECHO_TEST_JOB_MS").ok().and_then(|text| text.parse().ok());
     let job_time = Duration::from_millis(job_ms.unwrap_or(50));
     while let Ok(order) = orders.recv() {
+        if order.get("live").is_some() {
+            live(&orders);
+            continue;
+        }
         let Some(run) = order.get("run") else { continue };
         let segments = json!([{"start": 0.0, "end": 1.0, "text": "pretended"}]);
         let report = json!({"progress": 0.5, "stage": "transcribing", "segments": segments});
@@ -57,6 +61,28 @@ fn main() {
             }
         }
     }
+}
+
+/// Says a word for every order of sound.
+fn live(orders: &std::sync::mpsc::Receiver<Value>) {
+    let word = |kind: &str, count: u32| {
+        let (start, end) = (f64::from(count - 1), f64::from(count));
+        let words = json!([{"start": start, "end": end, "word": "pretended", "score": 0.5}]);
+        json!({"live": {"type": kind, "text": "pretended", "start": start, "end": end, "words": words}})
+    };
+    let mut count = 0;
+    while let Ok(order) = orders.recv() {
+        if order.get("audio").is_some() {
+            count += 1;
+            tell(&word("partial", count));
+            tell(&json!({"live": {"type": "heard", "seconds": f64::from(count)}}));
+        } else if order == json!("finalize") {
+            tell(&word("final", count.max(1)));
+        } else {
+            break;
+        }
+    }
+    tell(&json!({"live": {"type": "done", "duration": f64::from(count), "busy_seconds": 0.1}}));
 }
 
 fn tell(event: &Value) {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::auth::UsedTickets;
 use crate::cache::ResultCache;
 use crate::config::{Config, Database};
 use crate::db::Db;
 use crate::hub::Hub;
 use crate::limits::Limits;
+use crate::live::Desk;
 use crate::metrics::Metrics;
 use crate::secrets::{Secret, sha256_hex, token};
 use crate::storage::Files;
@@ -47,6 +49,8 @@ pub struct App {
     pub resumable: Resumable,
     /// News within it.
     pub hub: Hub,
+    /// Live sessions that want a worker.
+    pub desk: Desk,
     /// Its workers.
     pub pool: Pool,
     /// Its counters.
@@ -63,6 +67,8 @@ pub struct App {
     pub webhook_secret: Secret,
     /// Seals secrets in the database.
     pub master_key: Secret,
+    /// Tickets that are good only once.
+    pub used_tickets: UsedTickets,
     /// The worker's program, if it is another one; only tests of debug builds have one.
     pub worker_program: Option<PathBuf>,
     drain: watch::Sender<Drain>,
@@ -94,11 +100,13 @@ impl App {
             files,
             resumable,
             hub: Hub::default(),
+            desk: Desk::default(),
             pool: Pool::new(config.worker_slots),
             metrics: Metrics::default(),
             limits: Limits::default(),
             cache: ResultCache::new(&config.redis_url, config.cache_ttl),
             uploads: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
+            used_tickets: UsedTickets::default(),
             worker_program: test_worker(),
             drain: watch::Sender::new(Drain::Running),
             config,

@@ -19,6 +19,7 @@ pub mod error;
 pub mod hub;
 pub mod job;
 pub mod limits;
+pub mod live;
 pub mod metrics;
 pub mod net;
 pub mod outbound;

@@ -12,9 +12,9 @@ use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
@@ -59,7 +59,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
     background.spawn(sweep(Arc::clone(&app)));
     background.spawn(expire(Arc::clone(&app)));
     let router = routes::router(&app);
-    let open = GracefulShutdown::new();
+    // Every connection holds a receiver: it hears of the end, and its own end is heard of.
+    let open = watch::Sender::new(());
     let accept = accept(&app, &listener, router, &open);
     tokio::select! {
         () = accept => {}
@@ -69,7 +70,9 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
     // Supervisors end by themselves: their jobs are done or were given back.
     let workers = async { while background.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(GOODBYE, workers).await;
-    let _ = tokio::time::timeout(GOODBYE, open.shutdown()).await;
+    let _ = tokio::time::timeout(GOODBYE, app.desk.closed()).await;
+    open.send_replace(());
+    let _ = tokio::time::timeout(GOODBYE, open.closed()).await;
 }
 
 /// Goes down step by step; connections are accepted meanwhile, to be told.
@@ -98,7 +101,7 @@ async fn drain(app: &App, stop: impl Future<Output = ()>) {
     let _ = tokio::time::timeout(GOODBYE, released).await;
 }
 
-async fn accept(app: &App, listener: &TcpListener, router: Router, open: &GracefulShutdown) {
+async fn accept(app: &App, listener: &TcpListener, router: Router, open: &watch::Sender<()>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -115,7 +118,7 @@ async fn accept(app: &App, listener: &TcpListener, router: Router, open: &Gracef
     }
 }
 
-fn connection(stream: TcpStream, peer: SocketAddr, router: Router, open: &GracefulShutdown) {
+fn connection(stream: TcpStream, peer: SocketAddr, router: Router, open: &watch::Sender<()>) {
     let service = router.map_request(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
         request
@@ -124,10 +127,19 @@ fn connection(stream: TcpStream, peer: SocketAddr, router: Router, open: &Gracef
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    let connection = open.watch(connection);
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades();
+    let mut closing = open.subscribe();
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = closing.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, %peer, "a connection ended early");
         }
     });

@@ -22,7 +22,9 @@ use crate::secrets::{equal, sha256_hex};
 use crate::store::AuditEntry;
 
 pub use jwt::{Claims, sign};
-pub use ticket::{TICKET_SECONDS, issue_ticket};
+pub use ticket::{
+    STREAM_TICKET_SECONDS, TICKET_SECONDS, UsedTickets, issue_stream_ticket, issue_ticket,
+};
 
 /// What keys begin with, so that scanners of leaked secrets find them.
 pub const KEY_PREFIX: &str = "echo_sk_";
@@ -92,7 +94,8 @@ pub struct Peer(pub IpAddr);
 /// Lets a request through if it says who asks.
 pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let peer = peer(&app, &request);
-    let by_ticket = ticket::caller(&app.master_key, request.uri(), now_ms() / 1000);
+    let by_ticket =
+        ticket::caller(&app.master_key, &app.used_tickets, request.uri(), now_ms() / 1000);
     let identified = match by_ticket {
         Some(caller) => Ok(Caller { peer, ..caller }),
         None => identify(&app, request.headers(), peer).await,

@@ -50,6 +50,8 @@ pub struct Config {
     pub min_free_disk_bytes: u64,
     pub sync_timeout: Duration,
     pub is_cancelled_on_disconnect: bool,
+    pub live_max: Duration,
+    pub live_idle: Duration,
     pub cache_ttl: Duration,
     pub is_cache_global: bool,
     pub audio_ttl: Duration,
@@ -352,6 +354,8 @@ impl Reader {
             min_free_disk_bytes: self.size("ECHO_MIN_FREE_DISK")?,
             sync_timeout: self.positive_duration("ECHO_SYNC_TIMEOUT")?,
             is_cancelled_on_disconnect: self.boolean("ECHO_SYNC_CANCEL_ON_DISCONNECT")?,
+            live_max: self.positive_duration("ECHO_LIVE_MAX_SECONDS")?,
+            live_idle: self.positive_duration("ECHO_LIVE_IDLE_SECONDS")?,
             cache_ttl: self.positive_duration("ECHO_CACHE_TTL")?,
             is_cache_global: self.parsed("ECHO_CACHE_SCOPE", "tenant or global", |text| {
                 matches!(text, "tenant" | "global").then_some(text == "global")

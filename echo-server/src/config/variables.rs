@@ -103,6 +103,8 @@ pub const VARIABLES: &[Variable] = &[
         "true",
         "a job of /v1/audio is cancelled when its client has gone",
     ),
+    plain("ECHO_LIVE_MAX_SECONDS", "3600", "longest live session"),
+    plain("ECHO_LIVE_IDLE_SECONDS", "30", "a live session without sound for so long is closed"),
     plain("ECHO_CACHE_TTL", "86400", "seconds that Redis keeps a result"),
     plain("ECHO_CACHE_SCOPE", "tenant", "who shares results of equal sound: tenant or global"),
     plain("ECHO_AUDIO_TTL", "7d", "sound is erased so long after its job ended; 0 keeps it"),

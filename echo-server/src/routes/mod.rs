@@ -13,6 +13,7 @@ mod openai;
 mod query;
 mod results;
 mod retry;
+mod stream;
 mod tickets;
 mod transcription;
 mod upload;
@@ -53,6 +54,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             post(webhooks::redeliver),
         )
         .route("/transcription/{job_id}/retry", post(retry::retry))
+        .route("/stream", get(stream::stream))
         .route("/tickets", post(tickets::issue))
         .route("/transcriptions", get(list::list))
         .route("/models", get(openai::own_models))

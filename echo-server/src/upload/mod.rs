@@ -11,7 +11,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, header};
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
@@ -28,6 +29,9 @@ const IDLE: Duration = Duration::from_secs(30);
 const MIN_BYTES_PER_SECOND: u64 = 4096;
 /// How long an upload waits for its turn.
 const QUEUE: Duration = Duration::from_secs(10);
+/// How long and how far a refused body is read on.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 4 << 20;
 const MAX_PARTS: usize = 64;
 const MAX_FIELD_BYTES: usize = 64 * 1024;
 
@@ -120,7 +124,10 @@ async fn read_form(app: &App, mut form: Multipart) -> Result<Form, Problem> {
             loop {
                 let chunk = pace.wait(field.chunk()).await?.map_err(|error| bad_form(&error))?;
                 let Some(chunk) = chunk else { break };
-                append(app, &mut part, &chunk, &mut pace).await?;
+                if let Err(problem) = append(app, &mut part, &chunk, &mut pace).await {
+                    linger(&mut field).await;
+                    return Err(problem);
+                }
             }
             file = Some(part);
         } else {
@@ -150,9 +157,26 @@ async fn read_bare(app: &App, body: Body) -> Result<Part, Problem> {
     let mut pace = Pace::new();
     while let Some(chunk) = pace.wait(stream.next()).await? {
         let chunk = chunk.map_err(|_| aborted())?;
-        append(app, &mut part, &chunk, &mut pace).await?;
+        if let Err(problem) = append(app, &mut part, &chunk, &mut pace).await {
+            linger(&mut stream).await;
+            return Err(problem);
+        }
     }
     Ok(part)
+}
+
+/// Reads on for a moment after a refusal: whoever is still sending when the connection is closed sees
+/// a broken pipe instead of the answer.
+async fn linger<E>(body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) {
+    let read = async {
+        let mut left_bytes = LINGER_BYTES;
+        while let Some(Ok(chunk)) = body.next().await
+            && chunk.len() < left_bytes
+        {
+            left_bytes -= chunk.len();
+        }
+    };
+    let _ = timeout(LINGER, read).await;
 }
 
 async fn append(app: &App, part: &mut Part, chunk: &[u8], pace: &mut Pace) -> Result<(), Problem> {

@@ -14,7 +14,7 @@ use echo_core::{
 };
 use serde_json::value::to_raw_value;
 
-use super::{Event, Hello, Order};
+use super::{Event, Hello, Order, listen};
 use crate::job::{JobError, JobOptions};
 
 /// Progress is told at most so often.
@@ -33,7 +33,7 @@ pub fn run() -> Result<(), String> {
     drop(lines);
     limit_memory(hello.memory_bytes);
     let (jobs, orders) = channel();
-    std::thread::spawn(move || listen(&jobs));
+    std::thread::spawn(move || hear_orders(&jobs));
     let transcriber = match load(&hello) {
         Ok(transcriber) => transcriber,
         Err(error) => {
@@ -57,34 +57,46 @@ pub fn run() -> Result<(), String> {
 }
 
 /// A job as the main thread gets it.
-struct Task {
-    order: Order,
-    cancel: CancelToken,
+pub(super) struct Task {
+    /// What to do.
+    pub(super) order: Order,
+    /// Tells to stop doing it.
+    pub(super) cancel: CancelToken,
 }
 
 /// Hears orders; exits the process when the server is gone, whatever the decoder is doing.
 #[expect(clippy::exit, reason = "the decoder cannot be waited for: nobody wants what it makes")]
-fn listen(jobs: &Sender<Task>) {
+fn hear_orders(jobs: &Sender<Task>) {
     let mut current = CancelToken::new();
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
             Ok(Order::Cancel) => current.cancel(),
-            Ok(order @ Order::Run { .. }) => {
-                current = CancelToken::new();
+            Ok(Order::Hello(_)) | Err(_) => tracing::error!("an order was not understood"),
+            Ok(order) => {
+                if matches!(order, Order::Run { .. } | Order::Live(_)) {
+                    current = CancelToken::new();
+                }
                 if jobs.send(Task { order, cancel: current.clone() }).is_err() {
                     break;
                 }
             }
-            Ok(Order::Hello(_)) | Err(_) => tracing::error!("an order was not understood"),
         }
     }
     std::process::exit(0);
 }
 
 fn work(transcriber: &Transcriber, orders: &Receiver<Task>) {
-    for Task { order, cancel } in orders {
-        let Order::Run { path, options, max_audio_seconds } = order else { continue };
+    while let Ok(Task { order, cancel }) = orders.recv() {
+        let (path, options, max_audio_seconds) = match order {
+            Order::Run { path, options, max_audio_seconds } => (path, options, max_audio_seconds),
+            Order::Live(session) => {
+                listen::attend(transcriber, &session, &cancel, orders);
+                continue;
+            }
+            // The end of a session that was over already.
+            _ => continue,
+        };
         let started = Instant::now();
         let run = transcribe(transcriber, &path, &options, &cancel);
         let event = match run {
@@ -194,7 +206,7 @@ fn job_error(error: &Error) -> JobError {
 }
 
 /// Writes one line. A server that is gone cannot be told; the other thread ends the process.
-fn tell(event: &Event) {
+pub(super) fn tell(event: &Event) {
     static STDOUT: Mutex<()> = Mutex::new(());
     let Ok(mut line) = serde_json::to_vec(event) else { return };
     line.push(b'\n');

@@ -10,6 +10,7 @@
 
 mod child;
 mod lifecycle;
+mod listen;
 mod pool;
 mod supervisor;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::job::{JobError, JobOptions};
+use crate::live::{LiveEvent, LiveOptions};
 
 pub use child::run;
 pub use lifecycle::{Outcome, announce, end, report, sweep, until};
@@ -61,6 +63,14 @@ pub enum Order {
     },
     /// Stop the job at hand.
     Cancel,
+    /// Listen to a session.
+    Live(LiveOptions),
+    /// Sound of the session, in base64.
+    Audio(String),
+    /// Make final what was said so far.
+    Finalize,
+    /// The session is over.
+    Stop,
 }
 
 /// What a worker tells.
@@ -104,4 +114,6 @@ pub enum Event {
     },
     /// The job was stopped as told.
     Cancelled,
+    /// Words of a session.
+    Live(LiveEvent),
 }

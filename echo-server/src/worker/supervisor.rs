@@ -9,6 +9,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
@@ -19,6 +21,7 @@ use super::{Event, Hello, Order};
 use crate::app::{App, Drain};
 use crate::clock::now_ms;
 use crate::job::Phase;
+use crate::live::{LiveEvent, LiveInput, Session};
 use crate::store::{Claim, Claimed, Report, StoreError};
 
 /// A worker that was told to stop its job and has not is killed after this.
@@ -73,6 +76,12 @@ struct Worker {
     orders: ChildStdin,
     events: BufReader<ChildStdout>,
     line: Vec<u8>,
+}
+
+/// What a worker does next.
+enum Work {
+    Job(Box<Claimed>),
+    Live(Session),
 }
 
 /// Why the events of a process have ended.
@@ -138,9 +147,19 @@ impl Worker {
         let mut had_work = false;
         loop {
             app.pool.set(self.slot, SlotState::Free);
-            let Some(claimed) = self.claim(app).await else { return had_work };
+            let Some(work) = self.claim(app).await else { return had_work };
             app.pool.set(self.slot, SlotState::Busy);
             had_work = true;
+            let claimed = match work {
+                Work::Job(claimed) => *claimed,
+                Work::Live(session) => match self.attend(app, session).await {
+                    Ok(()) => continue,
+                    Err(reason) => {
+                        tracing::warn!(reason, "worker is ended in a live session");
+                        return had_work;
+                    }
+                },
+            };
             let job_id = claimed.job.id.clone();
             app.hub.changed(&job_id);
             tracing::info!(job.id = %job_id, attempt = claimed.job.attempt, "job started");
@@ -151,8 +170,8 @@ impl Worker {
         }
     }
 
-    /// The next job; `None` when the process died or the server drains.
-    async fn claim(&mut self, app: &App) -> Option<Claimed> {
+    /// What to do next; `None` when the process died or the server drains.
+    async fn claim(&mut self, app: &App) -> Option<Work> {
         loop {
             if !app.is_running() {
                 return None;
@@ -167,7 +186,7 @@ impl Worker {
                 Ok(Some(claimed)) => {
                     // There may be more for the others.
                     app.hub.work.notify_one();
-                    return Some(claimed);
+                    return Some(Work::Job(Box::new(claimed)));
                 }
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "no job could be claimed"),
@@ -175,7 +194,46 @@ impl Worker {
             tokio::select! {
                 () = app.hub.work.notified() => {}
                 () = app.pause(Duration::from_secs(1)) => {}
+                session = app.desk.next() => return Some(Work::Live(session)),
                 event = self.next() => if event.is_err() { return None },
+            }
+        }
+    }
+
+    /// Carries one live session; an error means that the process is of no more use.
+    async fn attend(&mut self, app: &App, session: Session) -> Result<(), &'static str> {
+        let Session { options, mut input, events, .. } = session;
+        self.tell(&Order::Live(options)).await.map_err(|_| "it hears no more")?;
+        let (mut has_client, mut moved) = (true, Instant::now());
+        loop {
+            tokio::select! {
+                event = self.next() => match event.map_err(|_| "it died")? {
+                    Event::Live(event) => {
+                        moved = Instant::now();
+                        let is_end = matches!(event, LiveEvent::Done { .. });
+                        // Nobody may listen any more, or read too slowly to be waited for.
+                        let _ = events.try_send(event);
+                        if is_end {
+                            return Ok(());
+                        }
+                    }
+                    _ if moved.elapsed() > app.config.stall => return Err("it got nowhere"),
+                    _ => {}
+                },
+                next = input.recv(), if has_client => {
+                    let order = match next {
+                        Some(LiveInput::Audio(bytes)) => Order::Audio(STANDARD.encode(bytes)),
+                        Some(LiveInput::Finalize) => Order::Finalize,
+                        Some(LiveInput::Stop) => Order::Stop,
+                        // The client has gone: what is being decoded is for nobody.
+                        None => {
+                            self.tell(&Order::Cancel).await.map_err(|_| "it hears no more")?;
+                            Order::Stop
+                        }
+                    };
+                    has_client = !matches!(order, Order::Stop);
+                    self.tell(&order).await.map_err(|_| "it hears no more")?;
+                }
             }
         }
     }
