@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether Rust, Python and Node write the same JSON, byte for byte.
 
-    bindings_same_json.py [--model NAME] [--python PYTHON] [--node-module DIR] [--threads N] FILE...
+    bindings_same_json.py [--model NAME] [--python PYTHON] [--node-module DIR] [--threads N] [--out DIR] FILE...
 
 The same files, with words and speakers, through echo-asr, through the package `echo` of PYTHON and through the npm
 package at DIR. Prints each file that differs and ends with 1 if there is one. A file that none of them can read is
@@ -52,16 +52,17 @@ def main() -> None:
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--model", default="base")
     parser.add_argument("--threads", default="1")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep the transcripts here")
     parser.add_argument("--python", default=sys.executable, help="a Python that has the package echo")
     parser.add_argument("--node-module", type=Path, default=REPOSITORY / "echo-node", metavar="DIR")
     parser.add_argument("--echo", type=Path, metavar="PATH", help="echo-asr; default: target/release/echo-asr")
     arguments = parser.parse_args()
     files = [os.path.abspath(file) for file in arguments.files]
     with tempfile.TemporaryDirectory() as temporary:
-        outputs = {name: Path(temporary, name) for name in ("rust", "python", "node")}
+        outputs = {name: (arguments.out or Path(temporary)) / name for name in ("rust", "python", "node")}
         for folder in outputs.values():
-            folder.mkdir()
-        run_rust(arguments, files, outputs["rust"])
+            folder.mkdir(parents=True, exist_ok=True)
+        run_rust(arguments, files, outputs["rust"], Path(temporary))
         common = [arguments.model, arguments.threads]
         subprocess.run([arguments.python, "-c", PYTHON_RUN, *common, outputs["python"], *files], check=True)
         module = arguments.node_module.resolve()
@@ -70,13 +71,13 @@ def main() -> None:
         sys.exit(0 if compare(files, outputs) else 1)
 
 
-def run_rust(arguments: argparse.Namespace, files: list[str], out: Path) -> None:
+def run_rust(arguments: argparse.Namespace, files: list[str], out: Path, temporary: Path) -> None:
     """Files of one name in two folders would be written to one: each gets a folder of its own."""
     program = find_program("echo-asr", arguments.echo)
     links = []
     for index, file in enumerate(files):
         # A link named by its place; the ending stays, since raw formats are known by it.
-        link = out.parent / "links" / f"{index:04d}{Path(file).suffix}"
+        link = temporary / "links" / f"{index:04d}{Path(file).suffix}"
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(file)
         links.append(link)
