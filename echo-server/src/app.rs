@@ -8,12 +8,13 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::auth::UsedTickets;
 use crate::cache::ResultCache;
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, Queue};
 use crate::db::Db;
 use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::live::Desk;
 use crate::metrics::Metrics;
+use crate::queue::{Dispatcher, Nats};
 use crate::secrets::{Secret, sha256_hex, token};
 use crate::storage::Files;
 use crate::store::{PostgresStore, SqliteStore, Store};
@@ -53,6 +54,8 @@ pub struct App {
     pub desk: Desk,
     /// Its workers.
     pub pool: Pool,
+    /// What tells workers on other machines of jobs, if there are such.
+    pub queue: Option<Arc<dyn Dispatcher>>,
     /// Its counters.
     pub metrics: Metrics,
     /// How often tenants may ask.
@@ -88,6 +91,14 @@ impl App {
         let resumable = Resumable::open(&config.upload_dir)
             .map_err(|error| cannot("the folder", &config.upload_dir, &error))?;
         let store = open_store(&config)?;
+        let queue: Option<Arc<dyn Dispatcher>> = match config.queue {
+            Queue::Embedded => None,
+            Queue::Nats => {
+                let runtime = tokio::runtime::Handle::current();
+                let opened = tokio::task::block_in_place(|| runtime.block_on(Nats::open(&config)));
+                Some(Arc::new(opened?))
+            }
+        };
         let secret = |given: &Option<Secret>, name: &str| match given {
             Some(secret) => Ok(secret.clone()),
             None => kept_secret(&config.upload_dir.join(name)),
@@ -101,7 +112,8 @@ impl App {
             resumable,
             hub: Hub::default(),
             desk: Desk::default(),
-            pool: Pool::new(config.worker_slots),
+            pool: Pool::new(if queue.is_some() { 0 } else { config.worker_slots }),
+            queue,
             metrics: Metrics::default(),
             limits: Limits::default(),
             cache: ResultCache::new(&config.redis_url, config.cache_ttl),
@@ -123,6 +135,14 @@ impl App {
         let scope = if self.config.is_cache_global { "" } else { tenant };
         let parts = [scope, blob_hash, &options.canonical(), PIPELINE_VERSION];
         sha256_hex(parts.join("\n"))
+    }
+
+    /// Tells whoever runs a job that its row says to stop.
+    pub fn ask_to_stop(&self, job_id: &str) {
+        self.hub.changed(job_id);
+        if let Some(queue) = &self.queue {
+            queue.cancel(job_id);
+        }
     }
 
     /// How far the server is on its way down.
@@ -184,23 +204,36 @@ fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {
 
 /// A secret in a file that only its owner can read, made at first need.
 fn kept_secret(path: &Path) -> Result<Secret, String> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
     if let Ok(text) = std::fs::read_to_string(path)
         && !text.trim().is_empty()
     {
         return Ok(Secret::new(text.trim()));
     }
-    let secret = token();
+    let written = write_once(path, &token());
+    let kept = written.and_then(|()| std::fs::read_to_string(path));
+    let secret = kept.map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    Ok(Secret::new(secret.trim()))
+}
+
+/// Makes a file whole, unless another process has: replicas that start together keep one secret.
+fn write_once(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let draft = path.with_extension(token());
     let mut options = std::fs::OpenOptions::new();
-    let written = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    written
-        .and_then(|mut file| file.write_all(secret.as_bytes()).and_then(|()| file.sync_all()))
-        .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
-    Ok(Secret::new(secret))
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
+    let made = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::hard_link(&draft, path));
+    std::fs::remove_file(&draft)?;
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
 /// Tests put another program in the place of the worker; a release build does not look.
-fn test_worker() -> Option<PathBuf> {
+pub(crate) fn test_worker() -> Option<PathBuf> {
     if cfg!(debug_assertions) { std::env::var_os("ECHO_TEST_WORKER").map(Into::into) } else { None }
 }

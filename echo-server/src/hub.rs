@@ -13,7 +13,8 @@ const BACKLOG: usize = 1024;
 /// Spreads news.
 #[derive(Debug)]
 pub struct Hub {
-    jobs: broadcast::Sender<String>,
+    /// Jobs, and whether this process changed them.
+    jobs: broadcast::Sender<(String, bool)>,
     /// Woken when a job may be waiting to be run.
     pub work: Notify,
     /// Woken when a source may be waiting to be fetched.
@@ -37,7 +38,17 @@ impl Hub {
     /// Tells that the row of a job changed.
     pub fn changed(&self, job_id: &str) {
         // Nobody may be listening.
-        let _ = self.jobs.send(job_id.to_owned());
+        let _ = self.jobs.send((job_id.to_owned(), true));
+    }
+
+    /// Tells what another replica told.
+    pub fn heard(&self, job_id: &str) {
+        let _ = self.jobs.send((job_id.to_owned(), false));
+    }
+
+    /// Jobs that this process changed, for the other replicas.
+    pub fn own_news(&self) -> OwnNews {
+        OwnNews { jobs: self.jobs.subscribe() }
     }
 
     /// Starts listening, before the row is read for the first time.
@@ -49,7 +60,7 @@ impl Hub {
 /// Hears about changed rows.
 #[derive(Debug)]
 pub struct Listener {
-    jobs: broadcast::Receiver<String>,
+    jobs: broadcast::Receiver<(String, bool)>,
 }
 
 impl Listener {
@@ -58,11 +69,30 @@ impl Listener {
         let news = async {
             loop {
                 match self.jobs.recv().await {
-                    Ok(id) if id != job_id => {}
+                    Ok((id, _)) if id != job_id => {}
                     _ => return,
                 }
             }
         };
         let _ = tokio::time::timeout(at_most, news).await;
+    }
+}
+
+/// Hears which rows this process changed.
+#[derive(Debug)]
+pub struct OwnNews {
+    jobs: broadcast::Receiver<(String, bool)>,
+}
+
+impl OwnNews {
+    /// The next one; those that were missed are passed over. `None` when there will be none.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            match self.jobs.recv().await {
+                Ok((id, true)) => return Some(id),
+                Ok((_, false)) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
     }
 }

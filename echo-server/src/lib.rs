@@ -23,6 +23,8 @@ pub mod live;
 pub mod metrics;
 pub mod net;
 pub mod outbound;
+pub mod queue;
+pub mod remote;
 mod routes;
 pub mod secrets;
 pub mod server;

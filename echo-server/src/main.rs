@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use echo_server::app::{App, Drain};
 use echo_server::auth::{Claims, KEY_PREFIX, sign};
 use echo_server::config::{self, Config, Given};
-use echo_server::{clock, secrets, server, worker};
+use echo_server::{clock, remote, secrets, server, worker};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Bad configuration, as `sysexits.h` has it.
@@ -32,9 +32,11 @@ struct Arguments {
 enum Command {
     /// Run the server and its workers.
     Serve,
-    /// Run a worker; `serve` does this by itself.
-    #[command(hide = true)]
+    /// Run workers of an API elsewhere: `ECHO_API_URL`, `ECHO_WORKER_SECRET` and `NATS_URL`.
     Worker,
+    /// The process that holds the model; `serve` and `worker` start it.
+    #[command(hide = true)]
+    Child,
     /// Bring the schema of the database up to date.
     Migrate,
     /// Show the values in force, secrets masked, and exit.
@@ -62,7 +64,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve);
-    if matches!(command, Command::Worker) {
+    if matches!(command, Command::Child) {
         log(false, "warn");
         return match worker::run() {
             Ok(()) => ExitCode::SUCCESS,
@@ -102,6 +104,7 @@ fn run(command: &Command, config: Config) -> Result<(), String> {
     runtime.block_on(async {
         match command {
             Command::Serve => serve(config).await,
+            Command::Worker => work(config).await,
             Command::Migrate => {
                 App::open(Config { is_migrated: true, ..config })?;
                 Ok(())
@@ -140,6 +143,15 @@ async fn serve(config: Config) -> Result<(), String> {
     server::serve(app, listener, async { stop.await.unwrap_or_default() }).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn work(config: Config) -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let stop = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    remote::work(config, stop).await
 }
 
 fn check_config(given: &Given) -> ExitCode {

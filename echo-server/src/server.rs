@@ -22,6 +22,7 @@ use crate::app::{App, Drain};
 use crate::auth::Peer;
 use crate::clock::now_ms;
 use crate::outbound;
+use crate::queue;
 use crate::routes;
 use crate::store::Horizon;
 use crate::webhook;
@@ -51,8 +52,12 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves until `stop` is done, then drains; a second `stop` releases running jobs at once.
 pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {
     let mut background = JoinSet::new();
-    for slot in 0..app.config.worker_slots {
+    for slot in 0..app.pool.slots().len() {
         background.spawn(worker::supervise(Arc::clone(&app), slot));
+    }
+    if let Some(queue) = &app.queue {
+        background.spawn(queue::publish(Arc::clone(&app), Arc::clone(queue)));
+        tokio::spawn(Arc::clone(queue).carry_news(Arc::clone(&app)));
     }
     background.spawn(outbound::fetch_sources(Arc::clone(&app)));
     background.spawn(webhook::deliver(Arc::clone(&app)));

@@ -70,6 +70,20 @@ pub struct Config {
     pub drain: Duration,
     pub is_migrated: bool,
     pub has_json_logs: bool,
+    pub queue: Queue,
+    pub nats_url: String,
+    pub nats_creds: Option<PathBuf>,
+    pub nats_replicas: usize,
+    pub api_url: Option<String>,
+}
+
+/// How workers learn of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// They are processes of the server, and the database is all they need.
+    Embedded,
+    /// By NATS, on any machine.
+    Nats,
 }
 
 /// Why the configuration cannot be taken.
@@ -163,7 +177,7 @@ fn refuse_unknown(given: &Given) -> Result<Given, ConfigError> {
                 || (is_secret_file && variable.name == base && variable.kind == Kind::Secret)
         });
         match variable {
-            Some(variable) if variable.kind == Kind::Later && !is_default(name, value) => {
+            Some(variable) if variable.kind == Kind::Later && !value.trim().is_empty() => {
                 return Err(ConfigError::Later { name: name.clone(), meaning: variable.meaning });
             }
             Some(variable) if variable.name == name => {
@@ -185,11 +199,6 @@ fn refuse_unknown(given: &Given) -> Result<Given, ConfigError> {
         }
     }
     Ok(known)
-}
-
-/// Values of scale-out variables that ask for nothing.
-fn is_default(name: &str, value: &str) -> bool {
-    value.trim().is_empty() || (name == "ECHO_QUEUE" && value.trim() == "embedded")
 }
 
 struct Reader {
@@ -244,6 +253,10 @@ impl Reader {
     fn count(&self, name: &str) -> Result<usize, ConfigError> {
         let fits = |text: &str| text.parse().ok().filter(|count| (1..=4096).contains(count));
         self.parsed(name, "a whole number from 1", fits)
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.text(name)).filter(|path| !path.is_empty()).map(Into::into)
     }
 
     fn secret(&self, name: &str) -> Option<Secret> {
@@ -324,9 +337,7 @@ impl Reader {
             jwt_secret: self.jwt_secret()?,
             api_keys: self.api_keys()?,
             model: self.text("ECHO_MODEL").to_owned(),
-            model_dir: Some(self.text("ECHO_MODEL_DIR"))
-                .filter(|dir| !dir.is_empty())
-                .map(Into::into),
+            model_dir: self.path("ECHO_MODEL_DIR"),
             device: self.parsed("ECHO_DEVICE", "auto, cpu, cuda or metal", |text| {
                 text.parse::<echo_core::Device>().ok().map(|_| text.to_owned())
             })?,
@@ -385,6 +396,16 @@ impl Reader {
             has_json_logs: self.parsed("ECHO_LOG_FORMAT", "text or json", |text| {
                 matches!(text, "text" | "json").then_some(text == "json")
             })?,
+            queue: self.parsed("ECHO_QUEUE", "embedded or nats", |text| match text {
+                "embedded" => Some(Queue::Embedded),
+                "nats" => Some(Queue::Nats),
+                _ => None,
+            })?,
+            nats_url: self.text("NATS_URL").to_owned(),
+            nats_creds: self.path("NATS_CREDS"),
+            nats_replicas: self.count("ECHO_NATS_REPLICAS")?,
+            api_url: Some(self.text("ECHO_API_URL").trim_end_matches('/').to_owned())
+                .filter(|url| !url.is_empty()),
         })
     }
 }

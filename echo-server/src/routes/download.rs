@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::auth::{Caller, READ};
 use crate::error::{Answer, Problem};
 use crate::job::Job;
+use crate::store::{Lease, StoreError};
 
 /// What is read of a recording at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -161,6 +162,28 @@ pub(super) async fn audio(
 ) -> Answer {
     caller.may(READ)?;
     let job = wait_for(&app, &caller, &id, Duration::ZERO, |_| true).await?;
+    recording(&app, &job, &headers).await
+}
+
+/// Sends the recording to the worker that holds the job's lease: `Bearer EPOCH.TOKEN`.
+pub(super) async fn leased_audio(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let refuse = || Problem::new(401, "unauthorized", "expected the lease of the job");
+    let text = headers.get(header::AUTHORIZATION).and_then(|text| text.to_str().ok());
+    let lease = text.and_then(|text| text.strip_prefix("Bearer ")?.split_once('.'));
+    let (epoch, token) = lease.ok_or_else(refuse)?;
+    let lease = Lease::from_token(epoch.parse().map_err(|_| refuse())?, token);
+    let job = app.db.call(move |store| store.leased(&lease)).await?;
+    // A run that was handed over is of another job by now, and of the same sound.
+    let job = job.ok_or(StoreError::Fenced)?;
+    tracing::debug!(job.id = %job.id, asked = %id, "a worker fetches its sound");
+    recording(&app, &job, &headers).await
+}
+
+async fn recording(app: &App, job: &Job, headers: &HeaderMap) -> Answer {
     let gone = || Problem::new(410, "result_expired", "the recording is not here");
     let hash = job.blob_hash.as_deref().ok_or_else(gone)?;
     let mut file = File::open(app.files.blob_path(hash)).await.map_err(|_| gone())?;

@@ -54,7 +54,10 @@ async fn checks(app: &App) -> (bool, Value) {
         _ => None,
     });
     let is_draining = app.drain_phase() > Drain::Running;
-    let is_ready = database.is_ok() && has_room && app.pool.is_ready() && !is_draining;
+    // A queue that can be reached has workers, or will: jobs wait for them there.
+    let is_reachable = app.queue.as_ref().map(|queue| queue.is_reachable());
+    let has_workers = app.pool.is_ready() || is_reachable == Some(true);
+    let is_ready = database.is_ok() && has_room && has_workers && !is_draining;
     let status = match (is_draining, is_ready) {
         (true, _) => "draining",
         (false, true) => "ready",
@@ -68,8 +71,8 @@ async fn checks(app: &App) -> (bool, Value) {
             "database": if database.is_ok() { "ok" } else { "failed" },
             "storage": if free.is_ok() { "ok" } else { "failed" },
             "disk": { "free_bytes": free.ok(), "ok": has_room },
-            "queue": { "backend": "embedded", "pending": load.pending, "processing": load.processing },
-            "workers": { "slots_total": slots.len(), "slots_free": free_slots, "ok": app.pool.is_ready(), "reason": reason },
+            "queue": { "backend": app.queue.as_ref().map_or("embedded", |queue| queue.name()), "reachable": is_reachable, "pending": load.pending, "processing": load.processing },
+            "workers": { "slots_total": slots.len(), "slots_free": free_slots, "ok": has_workers, "reason": reason },
             "cache": app.cache.describe(),
         },
     });

@@ -65,7 +65,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     // Workers are told apart by their signature, not by a tenant's token.
     let workers = Router::new()
         .route("/webhooks/transcription", post(webhooks::transcription))
-        .layer(DefaultBodyLimit::max(webhooks::MAX_BODY_BYTES));
+        .layer(DefaultBodyLimit::max(webhooks::MAX_BODY_BYTES))
+        .route("/worker/jobs/{job_id}/audio", get(download::leased_audio));
     Router::new()
         .nest("/api/v1", workers.merge(api))
         .nest("/v1", openai::router().layer(identified()))

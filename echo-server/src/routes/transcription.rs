@@ -152,7 +152,7 @@ pub(super) async fn remove(
             Ok(ended(status, summary_json(&job)))
         }
         Cancellation::Asked(job) => {
-            app.hub.changed(&job.id);
+            app.ask_to_stop(&job.id);
             caller.audit(&app, "cancel", &id).await;
             Ok(ended(StatusCode::ACCEPTED, summary_json(&job)))
         }

@@ -54,6 +54,7 @@ pub(super) async fn transcription(
     body: Bytes,
 ) -> Answer {
     let id = sign::verify(&app.worker_secret, &headers, &body, now_ms())?;
+    app.pool.hear();
     let known = id.clone();
     if let Some(answer) = app.db.call(move |store| store.inbound(&known)).await? {
         let mut answer: Value = serde_json::from_str(&answer).unwrap_or_default();
@@ -89,6 +90,7 @@ async fn apply(app: &App, message: &Message<'_>) -> Result<Value, Problem> {
             Outcome::Failed(data.error.clone().unwrap_or_else(unknown))
         }
         "cancelled" => Outcome::Cancelled,
+        "lost" => return lose(app, data, &lease).await,
         "released" => Outcome::Released,
         "started" | "heartbeat" | "progress" | "checkpoint" => {
             return report(app, data, &lease).await;
@@ -102,6 +104,18 @@ async fn apply(app: &App, message: &Message<'_>) -> Result<Value, Problem> {
         Ok(_) => Ok(accepted(app, false)),
         Err(error) => Err(gone_or(app, data, error).await),
     }
+}
+
+/// The process that had the job died; what it leaves is the same as that of a process of ours.
+async fn lose(app: &App, data: &Data<'_>, lease: &Lease) -> Result<Value, Problem> {
+    let own = lease.clone();
+    let is_held = app.db.call(move |store| Ok(store.leased(&own)?.is_some())).await?;
+    let Some(owner) = data.worker_id.clone().filter(|_| is_held) else {
+        return Err(gone_or(app, data, StoreError::Fenced).await);
+    };
+    app.db.call(move |store| store.lose(&owner, now_ms())).await?;
+    worker::sweep(app).await?;
+    Ok(accepted(app, false))
 }
 
 async fn report(app: &App, data: &Data<'_>, lease: &Lease) -> Result<Value, Problem> {
@@ -162,6 +176,9 @@ async fn claim(app: &App, data: &Data<'_>) -> Result<Value, Problem> {
         "options": job.options,
         "model": job.options.model,
         "resume_from_s": 0,
+        "audio_sha256": job.blob_hash,
+        "audio_bytes": job.source.size_bytes,
+        "max_audio_seconds": app.config.max_audio_seconds,
     }))
 }
 

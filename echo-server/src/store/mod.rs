@@ -91,6 +91,15 @@ pub trait Store: Send + Sync {
     /// Ends attempts whose lease has run out.
     fn sweep(&self, now: i64) -> Result<Swept>;
 
+    /// Jobs that wait to be run and that no queue was told of, urgent ones first.
+    fn unannounced(&self, limit: u32, now: i64) -> Result<Vec<Waiting>>;
+
+    /// Notes that a queue has these jobs, as far as they still wait.
+    fn announced(&self, jobs: &[Waiting], now: i64) -> Result<()>;
+
+    /// Forgets which waiting jobs were announced, all or those before a time; says how many.
+    fn forget_announcements(&self, before: Option<i64>, now: i64) -> Result<u64>;
+
     /// Asks for a job's end, on behalf of its tenant.
     fn cancel(&self, tenant: &str, id: &str, purge: bool, now: i64)
     -> Result<Option<Cancellation>>;

@@ -53,6 +53,7 @@ suite!(
     pages_by_cursor_have_no_gap_and_no_double,
     purged_jobs_leave_what_others_need,
     an_idempotency_key_stands_for_one_answer,
+    a_waiting_job_is_announced_until_somebody_has_it,
     any_history_keeps_the_promises,
     many::many_at_once_do_each_job_once,
     many::the_same_sound_at_once_runs_once,
@@ -280,6 +281,27 @@ fn an_idempotency_key_stands_for_one_answer(new: New) {
     assert!(matches!(store.reserve_key(&key, day).unwrap(), Reserved::Fresh));
     // A request that died leaves its key for ten minutes.
     assert!(matches!(store.reserve_key(&key, day + 11 * MINUTE).unwrap(), Reserved::Fresh));
+}
+
+fn a_waiting_job_is_announced_until_somebody_has_it(new: New) {
+    let store = &*new();
+    let job = store.submit(&new_job("a", "k"), 0).unwrap();
+    store.submit(&new_job("a", "k"), 1).unwrap();
+    let urgent = NewJob { priority: 1, ..new_job("a", "urgent") };
+    store.submit(&urgent, 2).unwrap();
+    let waiting = store.unannounced(10, 3).unwrap();
+    let ids: Vec<_> = waiting.iter().map(|job| job.id.as_str()).collect();
+    assert_eq!(ids, [&*urgent.id, &*job.id]);
+    // Claimed before it was noted: an announcement of another epoch says nothing.
+    let claimed =
+        store.claim_job(&urgent.id, &Claim { owner: "w", until: MINUTE }, 4).unwrap().unwrap();
+    store.announced(&waiting, 5).unwrap();
+    assert!(store.unannounced(10, 6).unwrap().is_empty());
+    store.release(&claimed.lease, 7).unwrap();
+    assert_eq!(store.unannounced(10, 8).unwrap()[0].epoch, 1);
+    assert_eq!(store.forget_announcements(Some(5), 9).unwrap(), 0);
+    assert_eq!(store.forget_announcements(None, 9).unwrap(), 1);
+    assert_eq!(store.unannounced(10, 10).unwrap().len(), 2);
 }
 
 /// Numbers that look random and are the same each time.

@@ -91,6 +91,17 @@ impl Claimed {
     }
 }
 
+/// A job that waits to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The job.
+    pub id: String,
+    /// Leases given so far.
+    pub epoch: i64,
+    /// Higher runs first.
+    pub priority: i64,
+}
+
 /// What the holder of a lease tells.
 #[derive(Debug, Clone, Default)]
 pub struct Report {

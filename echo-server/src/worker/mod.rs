@@ -12,6 +12,7 @@ mod child;
 mod lifecycle;
 mod listen;
 mod pool;
+mod process;
 mod supervisor;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use crate::live::{LiveEvent, LiveOptions};
 pub use child::run;
 pub use lifecycle::{Outcome, announce, end, report, sweep, until};
 pub use pool::{Pool, SlotState};
+pub(crate) use process::Process;
 pub use supervisor::supervise;
 
 /// What a worker is told first.

@@ -1,6 +1,7 @@
 //! What is known of the workers: who is ready, who is busy, and how fast they are.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What a worker is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +22,21 @@ pub struct Pool {
     slots: Mutex<Vec<SlotState>>,
     /// Seconds of sound a second, as of late.
     speed: Mutex<f64>,
+    /// When a worker on another machine was last heard.
+    heard: Mutex<Option<Instant>>,
 }
+
+/// A worker elsewhere that was not heard for so long may be gone.
+const SILENCE: Duration = Duration::from_secs(60);
 
 impl Pool {
     /// So many workers, none of them ready.
     pub fn new(slots: usize) -> Self {
-        Self { slots: Mutex::new(vec![SlotState::Starting; slots]), speed: Mutex::new(1.0) }
+        Self {
+            slots: Mutex::new(vec![SlotState::Starting; slots]),
+            speed: Mutex::new(1.0),
+            heard: Mutex::new(None),
+        }
     }
 
     /// Notes what a worker is doing.
@@ -44,6 +54,12 @@ impl Pool {
     /// Whether somebody can do work, now or after what they are doing.
     pub fn is_ready(&self) -> bool {
         lock(&self.slots).iter().any(|slot| matches!(slot, SlotState::Free | SlotState::Busy))
+            || lock(&self.heard).is_some_and(|heard| heard.elapsed() < SILENCE)
+    }
+
+    /// Notes that a worker on another machine was heard.
+    pub fn hear(&self) {
+        *lock(&self.heard) = Some(Instant::now());
     }
 
     /// Takes the speed of a finished job into account.

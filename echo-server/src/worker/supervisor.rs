@@ -4,20 +4,16 @@
 //! once. A process that has stopped giving signs of life loses its lease by time and is killed; one
 //! that lives but gets nowhere is killed after `ECHO_STALL_SECONDS`.
 
-use std::io;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::lifecycle::{self, Outcome, until};
 use super::pool::SlotState;
-use super::{Event, Hello, Order};
+use super::{Event, Order, Process};
 use crate::app::{App, Drain};
 use crate::clock::now_ms;
 use crate::job::Phase;
@@ -36,8 +32,6 @@ const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// A start that lasted so long was no failed start.
 const SETTLED: Duration = Duration::from_secs(60);
-/// A line longer than this is no transcript.
-const MAX_LINE_BYTES: usize = 256 << 20;
 
 /// Runs worker number `slot` until the server drains.
 pub async fn supervise(app: Arc<App>, slot: usize) {
@@ -68,14 +62,11 @@ pub async fn supervise(app: Arc<App>, slot: usize) {
     }
 }
 
-/// A worker process and the pipes to it.
+/// A worker process and what it is known as.
 struct Worker {
     slot: usize,
     owner: String,
-    child: Child,
-    orders: ChildStdin,
-    events: BufReader<ChildStdout>,
-    line: Vec<u8>,
+    process: Process,
 }
 
 /// What a worker does next.
@@ -84,62 +75,12 @@ enum Work {
     Live(Session),
 }
 
-/// Why the events of a process have ended.
-enum Gone {
-    Dead,
-    Nonsense,
-}
-
 impl Worker {
     async fn start(app: &App, slot: usize) -> Result<Self, String> {
-        let mut child =
-            command(app).map_err(|error| format!("a worker could not be started: {error}"))?;
-        let (Some(orders), Some(events)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err("a worker has no pipes".to_owned());
-        };
-        let pid = child.id().unwrap_or_default();
-        let owner = format!("local-{slot}-{pid}-{}", now_ms());
-        let events = BufReader::new(events);
-        let mut worker = Self { slot, owner, child, orders, events, line: Vec::new() };
-        worker.tell(&Order::Hello(hello(app))).await.map_err(|error| error.to_string())?;
-        loop {
-            match worker.next().await {
-                Ok(Event::Ready { device, .. }) => {
-                    tracing::info!(slot, pid, %device, "worker is ready");
-                    return Ok(worker);
-                }
-                Ok(Event::Unready { message }) => return Err(message),
-                Ok(_) => {}
-                Err(_) => return Err("a worker died while it was starting".to_owned()),
-            }
-        }
-    }
-
-    async fn tell(&mut self, order: &Order) -> io::Result<()> {
-        let mut line = serde_json::to_vec(order)?;
-        line.push(b'\n');
-        self.orders.write_all(&line).await
-    }
-
-    /// The next event. May be dropped while it waits: what was read so far is kept.
-    async fn next(&mut self) -> Result<Event, Gone> {
-        loop {
-            let chunk = self.events.fill_buf().await.map_err(|_| Gone::Dead)?;
-            if chunk.is_empty() {
-                return Err(Gone::Dead);
-            }
-            let end = chunk.iter().position(|byte| *byte == b'\n');
-            let taken = end.map_or(chunk.len(), |end| end + 1);
-            self.line.extend_from_slice(&chunk[..taken]);
-            self.events.consume(taken);
-            if self.line.len() > MAX_LINE_BYTES {
-                return Err(Gone::Nonsense);
-            }
-            if end.is_some() {
-                let line = std::mem::take(&mut self.line);
-                return serde_json::from_slice(&line).map_err(|_| Gone::Nonsense);
-            }
-        }
+        let (process, device) = Process::start(&app.config, app.worker_program.as_deref()).await?;
+        let pid = process.id();
+        tracing::info!(slot, pid, %device, "worker is ready");
+        Ok(Self { slot, owner: format!("local-{slot}-{pid}-{}", now_ms()), process })
     }
 
     /// Gives jobs to the process until it is gone or the server drains; says whether it had any.
@@ -195,7 +136,7 @@ impl Worker {
                 () = app.hub.work.notified() => {}
                 () = app.pause(Duration::from_secs(1)) => {}
                 session = app.desk.next() => return Some(Work::Live(session)),
-                event = self.next() => if event.is_err() { return None },
+                event = self.process.next() => if event.is_err() { return None },
             }
         }
     }
@@ -203,11 +144,11 @@ impl Worker {
     /// Carries one live session; an error means that the process is of no more use.
     async fn attend(&mut self, app: &App, session: Session) -> Result<(), &'static str> {
         let Session { options, mut input, events, .. } = session;
-        self.tell(&Order::Live(options)).await.map_err(|_| "it hears no more")?;
+        self.process.tell(&Order::Live(options)).await.map_err(|_| "it hears no more")?;
         let (mut has_client, mut moved) = (true, Instant::now());
         loop {
             tokio::select! {
-                event = self.next() => match event.map_err(|_| "it died")? {
+                event = self.process.next() => match event.map_err(|_| "it died")? {
                     Event::Live(event) => {
                         moved = Instant::now();
                         let is_end = matches!(event, LiveEvent::Done { .. });
@@ -227,12 +168,12 @@ impl Worker {
                         Some(LiveInput::Stop) => Order::Stop,
                         // The client has gone: what is being decoded is for nobody.
                         None => {
-                            self.tell(&Order::Cancel).await.map_err(|_| "it hears no more")?;
+                            self.process.tell(&Order::Cancel).await.map_err(|_| "it hears no more")?;
                             Order::Stop
                         }
                     };
                     has_client = !matches!(order, Order::Stop);
-                    self.tell(&order).await.map_err(|_| "it hears no more")?;
+                    self.process.tell(&order).await.map_err(|_| "it hears no more")?;
                 }
             }
         }
@@ -246,7 +187,7 @@ impl Worker {
             options: Box::new(claimed.job.options.clone()),
             max_audio_seconds: app.config.max_audio_seconds,
         };
-        self.tell(&order).await.map_err(|_| "it hears no more")?;
+        self.process.tell(&order).await.map_err(|_| "it hears no more")?;
         let lease = &claimed.lease;
         let mut job_id = claimed.job.id.clone();
         let mut news = app.hub.listen();
@@ -255,7 +196,7 @@ impl Worker {
         let mut cancelled: Option<Instant> = None;
         loop {
             tokio::select! {
-                event = self.next() => {
+                event = self.process.next() => {
                     let report = match event.map_err(|_| "it died")? {
                         Event::Progress { progress: fraction, stage, segments } => {
                             if fraction > progress || segments.get() != "[]" {
@@ -291,7 +232,7 @@ impl Worker {
                     }
                     if !wanted && cancelled.is_none() {
                         cancelled = Some(Instant::now());
-                        self.tell(&Order::Cancel).await.map_err(|_| "it hears no more")?;
+                        self.process.tell(&Order::Cancel).await.map_err(|_| "it hears no more")?;
                     }
                     if moved.elapsed() > app.config.stall {
                         return Err("it got nowhere");
@@ -339,11 +280,8 @@ impl Worker {
     }
 
     /// Ends the process and what it held.
-    async fn bury(mut self, app: &App) {
-        drop(self.orders);
-        if timeout(Duration::from_millis(200), self.child.wait()).await.is_err() {
-            let _ = self.child.kill().await;
-        }
+    async fn bury(self, app: &App) {
+        self.process.bury().await;
         let owner = self.owner;
         if let Err(error) = app.db.call(move |store| store.lose(&owner, now_ms())).await {
             tracing::warn!(%error, "a dead worker's lease will run out by itself");
@@ -352,36 +290,4 @@ impl Worker {
             tracing::warn!(%error, "a dead worker's job waits for the next sweep");
         }
     }
-}
-
-fn hello(app: &App) -> Hello {
-    let config = &app.config;
-    Hello {
-        model: config.model.clone(),
-        model_dir: config.model_dir.clone(),
-        device: config.device.clone(),
-        compute_type: config.compute_type.clone(),
-        threads: config.worker_threads,
-        memory_bytes: config.worker_memory_bytes,
-        heartbeat_ms: u64::try_from(config.heartbeat.as_millis()).unwrap_or(u64::MAX),
-    }
-}
-
-/// Starts `echo-server worker`. It inherits no variables but those that say where things are.
-fn command(app: &App) -> io::Result<Child> {
-    let mut command = match &app.worker_program {
-        Some(program) => Command::new(program),
-        None => Command::new(std::env::current_exe()?),
-    };
-    command.arg("worker").env_clear();
-    for (name, value) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        let is_place = ["PATH", "HOME", "USER", "LANG", "TMPDIR", "RUST_LOG", "LD_LIBRARY_PATH"];
-        let prefixes =
-            ["XDG_", "HF_", "CUDA_", "NVIDIA_", "RAYON_", "ECHO_CACHE", "ECHO_CPU", "ECHO_TEST_"];
-        if is_place.contains(&&*text) || prefixes.iter().any(|prefix| text.starts_with(prefix)) {
-            command.env(name, value);
-        }
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()
 }

@@ -184,12 +184,46 @@ impl Drop for TestServer {
     }
 }
 
-fn spawn(folder: &Path, variables: &[(String, String)]) -> (Child, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_echo-server"));
-    command.arg("serve").current_dir(folder).env_clear();
-    for name in ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR"] {
-        command.envs(std::env::var_os(name).map(|value| (name, value)));
+/// A running `echo-server worker`, whose process only pretends to hold a model.
+pub struct TestWorker {
+    pub process: Child,
+}
+
+impl TestWorker {
+    pub fn start(folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        let mut command = program("worker", &folder.0);
+        command.env("ECHO_TEST_WORKER", scripted_worker()).env("RUST_LOG", "info");
+        command.envs(variables.iter().copied());
+        if std::env::var_os("ECHO_TEST_SHOW").is_none() {
+            command.stderr(Stdio::null());
+        }
+        Self { process: command.spawn().unwrap() }
     }
+
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for TestWorker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn program(command: &str, folder: &Path) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_echo-server"));
+    program.arg(command).current_dir(folder).env_clear();
+    for name in ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR"] {
+        program.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    program
+}
+
+fn spawn(folder: &Path, variables: &[(String, String)]) -> (Child, String) {
+    let mut command = program("serve", folder);
     command.envs(variables.iter().cloned());
     let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();

@@ -179,7 +179,7 @@ impl Drop for Disconnect {
             if let Ok(Some(crate::store::Cancellation::Done(job))) = asked {
                 worker::announce(&app, &job);
             }
-            app.hub.changed(&id);
+            app.ask_to_stop(&id);
         });
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn release(db: &mut Transaction<'_>, lease: &Lease) -> Result<Job> {
         return ends::cancelled(db, lease);
     }
     end_attempt(db, &job, "released", None)?;
-    let sql = "UPDATE jobs SET state = 'pending', stage = NULL, progress = 0, lease_owner = NULL, \
+    let sql = "UPDATE jobs SET state = 'pending', announced_at = NULL, stage = NULL, progress = 0, lease_owner = NULL, \
         lease_token_hash = NULL, lease_until = NULL, run_after = $2, \
         attempt = attempt - CASE WHEN release_count < $3 THEN 1 ELSE 0 END, \
         release_count = release_count + 1, version = version + 1 WHERE id = $1 \
@@ -153,7 +153,7 @@ pub(super) fn requeue(
     error: Option<&JobError>,
 ) -> Result<Job> {
     let error = error.map(serde_json::to_string).transpose()?;
-    let sql = "UPDATE jobs SET state = 'pending', stage = NULL, progress = 0, lease_owner = NULL, \
+    let sql = "UPDATE jobs SET state = 'pending', announced_at = NULL, stage = NULL, progress = 0, lease_owner = NULL, \
         lease_token_hash = NULL, lease_until = NULL, run_after = $2, error_json = $3, \
         version = version + 1 WHERE id = $1 AND state = 'processing'";
     db.execute(sql, &[&id, &run_after, &error])?;

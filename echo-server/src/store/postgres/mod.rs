@@ -13,6 +13,7 @@ mod ends;
 mod keys;
 mod lease;
 mod list;
+mod outbox;
 mod rows;
 mod submit;
 mod tls;
@@ -22,14 +23,17 @@ use std::time::{Duration, Instant};
 use super::{
     Answered, ApiKey, Attempt, AuditEntry, Cancellation, Claim, Claimed, Delivery, Due, Fetched,
     Horizon, JobEvent, Lease, ListQuery, Load, NewJob, Orphans, Page, Renewed, Report, RequestKey,
-    Reserved, Result, Store, StoreError, Swept, Tried,
+    Reserved, Result, Store, StoreError, Swept, Tried, Waiting,
 };
 use crate::job::{Job, JobError, Phase, State, Usage};
 use connection::Clock;
 use connection::{Connections, Transaction};
 
 /// The changes of the schema, in order; the table `echo_schema` counts those the database has.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_jobs.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/postgres/0001_jobs.sql"),
+    include_str!("../../../migrations/postgres/0002_outbox.sql"),
+];
 /// Replicas that start together change the schema one after the other.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7300915437120233)";
 /// How long a database that is being started is waited for.
@@ -173,6 +177,18 @@ impl Store for PostgresStore {
             }
         }
         Ok(swept)
+    }
+
+    fn unannounced(&self, limit: u32, now: i64) -> Result<Vec<Waiting>> {
+        self.write(now, |tx| outbox::unannounced(tx, limit))
+    }
+
+    fn announced(&self, jobs: &[Waiting], now: i64) -> Result<()> {
+        self.write(now, |tx| outbox::announced(tx, jobs))
+    }
+
+    fn forget_announcements(&self, before: Option<i64>, now: i64) -> Result<u64> {
+        self.write(now, |tx| outbox::forget(tx, before))
     }
 
     fn cancel(

@@ -85,7 +85,7 @@ pub(super) fn release(db: &Connection, lease: &Lease, now: i64) -> Result<Job> {
         return ends::cancelled(db, lease, now);
     }
     end_attempt(db, &job, "released", None, now)?;
-    let sql = "UPDATE jobs SET state = 'pending', stage = NULL, progress = 0, lease_owner = NULL, \
+    let sql = "UPDATE jobs SET state = 'pending', announced_at = NULL, stage = NULL, progress = 0, lease_owner = NULL, \
         lease_token_hash = NULL, lease_until = NULL, run_after = ?2, \
         attempt = attempt - (release_count < ?3), release_count = release_count + 1, \
         version = version + 1 WHERE id = ?1";
@@ -140,7 +140,7 @@ pub(super) fn requeue(
     now: i64,
 ) -> Result<Job> {
     let error = error.map(serde_json::to_string).transpose()?;
-    let sql = "UPDATE jobs SET state = 'pending', stage = NULL, progress = 0, lease_owner = NULL, \
+    let sql = "UPDATE jobs SET state = 'pending', announced_at = NULL, stage = NULL, progress = 0, lease_owner = NULL, \
         lease_token_hash = NULL, lease_until = NULL, run_after = ?2, error_json = ?3, \
         version = version + 1 WHERE id = ?1 AND state = 'processing'";
     db.prepare_cached(sql)?.execute(params![id, run_after, error])?;

@@ -8,6 +8,7 @@ mod ends;
 mod keys;
 mod lease;
 mod list;
+mod outbox;
 mod rows;
 mod submit;
 
@@ -20,12 +21,15 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use super::{
     Answered, ApiKey, Attempt, AuditEntry, Cancellation, Claim, Claimed, Delivery, Due, Fetched,
     Horizon, JobEvent, Lease, ListQuery, Load, NewJob, Orphans, Page, Renewed, Report, RequestKey,
-    Reserved, Result, Store, StoreError, Swept, Tried,
+    Reserved, Result, Store, StoreError, Swept, Tried, Waiting,
 };
 use crate::job::{Job, JobError, Phase, State, Usage};
 
 /// The changes of the schema, in order; the database's `user_version` counts those it has.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_jobs.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_jobs.sql"),
+    include_str!("../../../migrations/sqlite/0002_outbox.sql"),
+];
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -172,6 +176,18 @@ impl Store for SqliteStore {
 
     fn sweep(&self, now: i64) -> Result<Swept> {
         self.write(|tx| lease::sweep(tx, now))
+    }
+
+    fn unannounced(&self, limit: u32, now: i64) -> Result<Vec<Waiting>> {
+        self.read(|db| outbox::unannounced(db, limit, now))
+    }
+
+    fn announced(&self, jobs: &[Waiting], now: i64) -> Result<()> {
+        self.write(|tx| outbox::announced(tx, jobs, now))
+    }
+
+    fn forget_announcements(&self, before: Option<i64>, _now: i64) -> Result<u64> {
+        self.write(|tx| outbox::forget(tx, before))
     }
 
     fn cancel(

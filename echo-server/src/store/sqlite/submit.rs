@@ -36,7 +36,7 @@ pub(super) fn fetched(db: &Connection, lease: &Lease, blob: &Fetched, now: i64) 
     let job = rows::fenced(db, lease)?;
     lease::end_attempt(db, &job, "fetched", None, now)?;
     // The attempts at running are counted from here.
-    let sql = "UPDATE jobs SET state = 'pending', phase = 'run', attempt = 0, progress = 0, \
+    let sql = "UPDATE jobs SET state = 'pending', announced_at = NULL, phase = 'run', attempt = 0, progress = 0, \
         stage = NULL, lease_owner = NULL, lease_token_hash = NULL, lease_until = NULL, \
         version = version + 1 WHERE id = ?1";
     db.prepare_cached(sql)?.execute([&job.id])?;
