@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "as in the tests themselves")]
 
+pub mod proxy;
 pub mod receiver;
 pub mod services;
 
