@@ -123,8 +123,9 @@ impl Random {
 fn size() -> (u32, Duration) {
     let given = std::env::var("ECHO_TEST_FLEET").ok();
     let given = given.as_deref().and_then(|text| text.split_once(':'));
-    let (jobs, seconds) = given.unwrap_or(("60", "40"));
-    (jobs.parse().unwrap(), Duration::from_secs(seconds.parse().unwrap()))
+    let given = given.and_then(|(jobs, seconds)| Some((jobs.parse().ok()?, seconds.parse().ok()?)));
+    let (jobs, seconds) = given.unwrap_or((60, 40));
+    (jobs, Duration::from_secs(seconds))
 }
 
 /// Resident bytes and open files of a process.
@@ -303,4 +304,92 @@ fn a_rolling_restart_fails_no_request_and_loses_no_job() {
         assert_eq!(fleet.wait(id)["status"], "completed");
     }
     println!("{} jobs, {} requests tried again", accepted.len(), retries.into_inner());
+}
+
+/// The value that this share of all is not above.
+fn quantile(values: &mut [i64], share: f64) -> i64 {
+    values.sort_unstable();
+    values[((values.len() - 1) as f64 * share).round() as usize]
+}
+
+/// `cargo nextest run -p echo-server --test fleet --run-ignored only --no-capture` shows the figures.
+#[test]
+#[ignore = "measures, and takes minutes"]
+fn throughput_grows_with_workers() {
+    const JOB_MS: u32 = 1000;
+    let Some((fleet, ground)) = Fleet::start("speed", &JOB_MS.to_string()) else { return };
+    let _replica = fleet.replica();
+    let url = services::postgres_url(&ground.postgres).replace("+asyncpg", "");
+    let mut db = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+    let mut workers: Vec<TestWorker> = Vec::new();
+    let mut mark = 0;
+    for count in [1, 2, 4, 8] {
+        while workers.len() < count {
+            workers.push(fleet.worker());
+        }
+        let jobs = 12 * count as u32;
+        // As many as there are workers first: when they are done, all workers are there.
+        let mut run = |jobs: u32| -> Vec<String> {
+            let ids: Vec<String> = (0..jobs).map(|n| fleet.submit(mark + n, &[]).0).collect();
+            mark += jobs;
+            ids.iter().for_each(|id| drop(fleet.wait(id)));
+            ids
+        };
+        run(2 * count as u32);
+        let ids = run(jobs);
+        let sql = "SELECT (max(finished_at) - min(started_at))::float8 / 1000 FROM jobs \
+            WHERE id = ANY($1)";
+        let seconds: f64 = db.query_one(sql, &[&ids]).unwrap().get(0);
+        let rate = f64::from(jobs) / seconds;
+        let ideal = count as f64 * 1000.0 / f64::from(JOB_MS);
+        println!("{count} workers: {rate:.2} jobs/s, {:.0} % of {ideal:.0}", 100.0 * rate / ideal);
+    }
+    // Fewer jobs than workers: nothing but dispatch is waited for.
+    let mut waits = Vec::new();
+    for n in 0..60 {
+        let (id, _) = fleet.submit(1_000_000 + n, &[]);
+        fleet.wait(&id);
+        let sql = "SELECT started_at - created_at FROM jobs WHERE id = $1";
+        waits.push(db.query_one(sql, &[&id]).unwrap().get::<_, i64>(0));
+    }
+    let (half, most) = (quantile(&mut waits, 0.5), quantile(&mut waits, 0.99));
+    println!("from 202 to a lease with idle workers: p50 {half} ms, p99 {most} ms");
+}
+
+/// How fast the outbox announces what waits: 2,000 rows that were there before the server.
+#[test]
+#[ignore = "measures"]
+fn waiting_jobs_are_announced_fast() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    const JOBS: i32 = 2000;
+    let Some((fleet, ground)) = Fleet::start("outbox", "1") else { return };
+    let mut replica = fleet.replica();
+    fleet.submit(0, &[]);
+    replica.kill();
+    let url = services::postgres_url(&ground.postgres).replace("+asyncpg", "");
+    let mut db = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+    let sql = "INSERT INTO jobs (id, tenant_id, state, phase, options_json, source_json, \
+        blob_hash, max_attempts, created_at) SELECT 'job-' || n, tenant_id, 'pending', 'run', \
+        options_json, source_json, blob_hash, 3, created_at \
+        FROM jobs, generate_series(1, $1) AS n";
+    db.execute(sql, &[&JOBS]).unwrap();
+    let mut nats = std::net::TcpStream::connect(("127.0.0.1", ground.nats.port)).unwrap();
+    nats.write_all(b"CONNECT {\"verbose\":false}\r\nSUB echo.jobs.* 1\r\n").unwrap();
+    let mut lines = BufReader::new(nats.try_clone().unwrap());
+    replica.restart();
+    let (mut first, mut seen, mut line) = (None, 0, String::new());
+    while seen < JOBS {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "NATS is gone");
+        if line.starts_with("PING") {
+            nats.write_all(b"PONG\r\n").unwrap();
+        } else if line.starts_with("MSG") {
+            let size: usize = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
+            lines.read_exact(&mut vec![0; size + 2]).unwrap();
+            first.get_or_insert_with(Instant::now);
+            seen += 1;
+        }
+    }
+    let seconds = first.unwrap().elapsed().as_secs_f64();
+    println!("{JOBS} jobs announced in {seconds:.3} s: {:.0} a second", f64::from(JOBS) / seconds);
 }
