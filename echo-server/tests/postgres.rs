@@ -58,3 +58,25 @@ fn two_replicas_share_jobs_and_survive_an_outage_of_the_database() {
     let workers = "SELECT count(DISTINCT worker) FROM attempts WHERE outcome = 'completed'";
     assert!(client.query_one(workers, &[]).unwrap().get::<_, i64>(0) >= 2);
 }
+
+#[test]
+fn a_database_that_hangs_is_told_of_and_holds_nobody_for_ever() {
+    let Some(database) = services::postgres() else { return };
+    let folder = Folder::new("hangs");
+    let url = services::postgres_url(&database);
+    let server = TestServer::scripted(&folder, &[("DATABASE_URL", &url)]);
+    let id = server.upload(&wav(0.05, 1), &[]).job_id();
+    assert_eq!(server.wait(&id)["status"], "completed");
+    database.signal("STOP");
+    let began = std::time::Instant::now();
+    let refused = server.upload(&wav(0.05, 2), &[]);
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "2"), "{}", refused.text());
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    assert_eq!(server.get("/health/live").status, 200);
+    database.signal("CONT");
+    let id = eventually("the database", || {
+        let reply = server.upload(&wav(0.05, 3), &[]);
+        (reply.status == 202).then(|| reply.job_id())
+    });
+    assert_eq!(server.wait(&id)["status"], "completed");
+}

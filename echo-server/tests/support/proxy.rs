@@ -50,6 +50,10 @@ fn connect(client: TcpStream, servers: &[SocketAddr], turn: usize) {
     let mut open = order.filter_map(|at| TcpStream::connect_timeout(&at, CONNECT_TIMEOUT).ok());
     // Without a server the connection is closed, which a client takes for a reason to try again.
     let Some(server) = open.next() else { return };
+    // Heads and bodies pass as they come, without waiting for acknowledgements.
+    if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
+        return;
+    }
     let (Ok(mut up), Ok(mut to)) = (client.try_clone(), server.try_clone()) else { return };
     std::thread::spawn(move || {
         let _ = copy(&mut up, &mut to);

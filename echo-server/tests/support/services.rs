@@ -51,6 +51,10 @@ impl Service {
         let deadline = Instant::now() + START_TIME;
         while !(self.is_up)() {
             assert!(Instant::now() < deadline, "{:?} does not answer", (self.command)());
+            // PostgreSQL refuses to start beside backends that have not noticed its death yet.
+            if self.process.as_mut().is_none_or(|one| !matches!(one.try_wait(), Ok(None))) {
+                self.begin();
+            }
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }
@@ -63,6 +67,17 @@ impl Service {
             command.stderr(Stdio::null());
         }
         self.process = Some(command.spawn().unwrap());
+    }
+
+    /// Sends a signal to it and to the processes that it started.
+    pub fn signal(&self, name: &str) {
+        let Some(process) = &self.process else { return };
+        let pid = process.id();
+        let own = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let own = own.unwrap_or_default();
+        let all = own.split_whitespace().map(ToOwned::to_owned).chain([pid.to_string()]);
+        let sent = Command::new("kill").args(["-s", name]).args(all).status();
+        assert!(sent.unwrap().success());
     }
 
     /// Kills it, the hard way.

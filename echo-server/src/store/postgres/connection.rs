@@ -48,6 +48,14 @@ pub(in super::super) enum Clock {
 struct Connection {
     client: Client,
     statements: HashMap<String, Statement>,
+    /// A transaction on it did not end: nobody shall have it after this.
+    is_broken: bool,
+}
+
+/// A connection until it is given back, whatever happens.
+struct Lent<'a> {
+    connections: &'a Connections,
+    connection: Option<Connection>,
 }
 
 #[derive(Default)]
@@ -107,12 +115,13 @@ impl Connections {
                 Ok(done) => done,
                 Err(error) => {
                     // On a dead connection there is nothing to undo.
-                    let _ = connection.client.batch_execute("ROLLBACK");
+                    connection.is_broken = connection.client.batch_execute("ROLLBACK").is_err();
                     let may_repeat = matches!(error, StoreError::Unavailable | StoreError::Busy);
                     return Err(Broken { error, may_repeat });
                 }
             };
             let committed = connection.client.batch_execute("COMMIT");
+            connection.is_broken = committed.is_err();
             committed.map_err(|error| Broken { error: error.into(), may_repeat: false })?;
             Ok(done)
         })
@@ -136,16 +145,9 @@ impl Connections {
         let deadline = Instant::now() + PATIENCE;
         let mut conflicts = 0;
         loop {
-            let broken = match self.take(deadline) {
-                Ok(mut connection) => {
-                    let done = attempt(&mut connection);
-                    self.give_back(connection);
-                    match done {
-                        Ok(done) => return Ok(done),
-                        Err(broken) => broken,
-                    }
-                }
-                Err(error) => Broken { error, may_repeat: true },
+            let broken = match self.attempt(&attempt, deadline) {
+                Ok(done) => return Ok(done),
+                Err(broken) => broken,
             };
             match broken.error {
                 StoreError::Unavailable => self.is_lost.store(true, Ordering::Relaxed),
@@ -159,18 +161,31 @@ impl Connections {
         }
     }
 
+    fn attempt<T>(
+        &self,
+        attempt: &impl Fn(&mut Connection) -> std::result::Result<T, Broken>,
+        deadline: Instant,
+    ) -> std::result::Result<T, Broken> {
+        let unreached = |error| Broken { error, may_repeat: true };
+        let mut lent = self.take(deadline).map_err(unreached)?;
+        match &mut lent.connection {
+            Some(connection) => attempt(connection),
+            None => Err(unreached(StoreError::Unavailable)),
+        }
+    }
+
     fn reached(&self, now: i64) {
         if self.is_lost.swap(false, Ordering::Relaxed) {
             self.recovered_at.store(now, Ordering::Relaxed);
         }
     }
 
-    fn take(&self, deadline: Instant) -> Result<Connection> {
+    fn take(&self, deadline: Instant) -> Result<Lent<'_>> {
         let mut idle = self.lock();
         loop {
             while let Some(connection) = idle.connections.pop() {
                 if !connection.client.is_closed() {
-                    return Ok(connection);
+                    return Ok(Lent { connections: self, connection: Some(connection) });
                 }
                 idle.open -= 1;
             }
@@ -186,33 +201,35 @@ impl Connections {
         }
         idle.open += 1;
         drop(idle);
-        let connected = self.connect();
-        if connected.is_err() {
-            self.lock().open -= 1;
-            self.returned.notify_one();
-        }
-        connected
+        // From here on it is counted, and given back even if it cannot be made.
+        let mut lent = Lent { connections: self, connection: None };
+        lent.connection = Some(self.connect()?);
+        Ok(lent)
     }
 
     fn connect(&self) -> Result<Connection> {
         let mut client = self.tls.connect(&self.config)?;
         client.batch_execute(SETTINGS)?;
-        Ok(Connection { client, statements: HashMap::new() })
-    }
-
-    fn give_back(&self, connection: Connection) {
-        let mut idle = self.lock();
-        if connection.client.is_closed() {
-            idle.open -= 1;
-        } else {
-            idle.connections.push(connection);
-        }
-        drop(idle);
-        self.returned.notify_one();
+        Ok(Connection { client, statements: HashMap::new(), is_broken: false })
     }
 
     fn lock(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let is_whole = |connection: &Connection| {
+            !connection.is_broken && !connection.client.is_closed() && !std::thread::panicking()
+        };
+        let mut idle = self.connections.lock();
+        match self.connection.take() {
+            Some(connection) if is_whole(&connection) => idle.connections.push(connection),
+            _ => idle.open -= 1,
+        }
+        drop(idle);
+        self.connections.returned.notify_one();
     }
 }
 
