@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::services::{self, Service};
-use support::{Folder, TestServer, TestWorker, eventually, wav};
+use support::{Folder, TestServer, TestWorker, dialogue, eventually, wav};
 
 const SECRET: &str = "a secret of workers that nobody guesses";
 
@@ -148,4 +148,40 @@ fn a_queue_that_loses_all_its_data_loses_no_job() {
     let id = server.upload(&wav(0.1, 30), &[]).job_id();
     assert_eq!(server.wait(&id)["status"], "completed");
     workers.iter_mut().for_each(TestWorker::kill);
+}
+
+#[test]
+fn a_worker_elsewhere_transcribes_with_the_real_model() {
+    let Some(store) = std::env::var("ECHO_TEST_STORE").ok() else {
+        println!("skipped: set ECHO_TEST_STORE to a model folder that holds `base`");
+        return;
+    };
+    let Some(cluster) =
+        Cluster::new("model", &[("ECHO_MODEL", "base"), ("ECHO_MODEL_DIR", &store)])
+    else {
+        return;
+    };
+    let server = cluster.server();
+    let variables = [cluster.variables(), vec![("ECHO_API_URL", &*server.base)]].concat();
+    let mut workers = vec![TestWorker::with_model(&cluster.folder, &variables)];
+    let is_long = std::env::var_os("ECHO_TEST_LONG").is_some();
+    // The same recording with another prompt is another job.
+    let jobs = if is_long { 20 } else { 2 };
+    let ids: Vec<String> = (0..jobs)
+        .map(|n| server.upload(&dialogue(), &[("initial_prompt", &format!("Take {n}."))]).job_id())
+        .collect();
+    if is_long {
+        eventually("the second job", || is_processing(&server, &ids[1]));
+        workers[0].kill();
+        workers.push(TestWorker::with_model(&cluster.folder, &variables));
+    }
+    for id in &ids {
+        let job = server.wait(id);
+        assert_eq!(job["status"], "completed", "{job}");
+        let text = job["result"]["text"].as_str().unwrap();
+        assert!(text.split_whitespace().count() > 20, "{text}");
+    }
+    let tried: u64 = ids.iter().map(|id| server.job(id)["attempt"].as_u64().unwrap()).sum();
+    println!("{jobs} jobs with the real model, {tried} attempts");
+    assert_eq!(tried, jobs + u64::from(is_long));
 }

@@ -192,9 +192,15 @@ pub struct TestWorker {
 
 impl TestWorker {
     pub fn start(folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        let program = scripted_worker();
+        let pretended = ("ECHO_TEST_WORKER", program.to_str().unwrap());
+        Self::with_model(folder, &[&[pretended], variables].concat())
+    }
+
+    /// One whose process holds the model that the variables name.
+    pub fn with_model(folder: &Folder, variables: &[(&str, &str)]) -> Self {
         let mut command = program("worker", &folder.0);
-        command.env("ECHO_TEST_WORKER", scripted_worker()).env("RUST_LOG", "info");
-        command.envs(variables.iter().copied());
+        command.env("RUST_LOG", "info").envs(variables.iter().copied());
         if std::env::var_os("ECHO_TEST_SHOW").is_none() {
             command.stderr(Stdio::null());
         }
