@@ -14,7 +14,7 @@ use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::live::Desk;
 use crate::metrics::Metrics;
-use crate::queue::{Dispatcher, Nats};
+use crate::queue::{Dispatcher, Nats, Push, Pushed};
 use crate::secrets::{Secret, sha256_hex, token};
 use crate::storage::Files;
 use crate::store::{PostgresStore, SqliteStore, Store};
@@ -93,6 +93,8 @@ impl App {
         let store = open_store(&config)?;
         let queue: Option<Arc<dyn Dispatcher>> = match config.queue {
             Queue::Embedded => None,
+            Queue::Trigger => Some(Arc::new(Pushed(Push::trigger(&config)?))),
+            Queue::Modal => Some(Arc::new(Pushed(Push::modal(&config)?))),
             Queue::Nats => {
                 let runtime = tokio::runtime::Handle::current();
                 let opened = tokio::task::block_in_place(|| runtime.block_on(Nats::open(&config)));

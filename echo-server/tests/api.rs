@@ -57,6 +57,29 @@ fn a_job_goes_its_way_and_is_listed() {
 }
 
 #[test]
+fn what_was_done_is_summed_up_with_its_cost() {
+    let folder = Folder::new("usage");
+    let server = TestServer::scripted(&folder, &[("ECHO_GPU_USD_PER_HOUR", "3.6")]);
+    for mark in [1, 2, 2] {
+        let id = server.upload(&wav(0.1, mark), &[]).job_id();
+        server.wait(&id);
+    }
+    let items = server.get("/api/v1/usage?group_by=day").json()["items"].clone();
+    let sum = |name: &str| -> f64 {
+        items.as_array().unwrap().iter().map(|day| day[name].as_f64().unwrap()).sum()
+    };
+    assert_eq!((sum("jobs"), sum("cached_jobs"), sum("audio_seconds")), (3.0, 1.0, 6.0));
+    // Two jobs of a tenth of a second.
+    assert!((sum("cost_usd") - 0.2 / 1000.0).abs() < 1e-9, "{items}");
+    assert!(server.get("/metrics").text().contains("echo_cost_usd_total 0.0002"));
+    let past = server.get("/api/v1/usage?from=2020-01-01&to=2020-02-01T00:00:00Z").json();
+    assert_eq!(past["items"].as_array().unwrap().len(), 0);
+    for query in ["from=yesterday", "group_by=model", "since=2020-01-01"] {
+        assert_eq!(server.get(&format!("/api/v1/usage?{query}")).status, 400, "{query}");
+    }
+}
+
+#[test]
 fn an_entity_tag_spares_the_answer() {
     let folder = Folder::new("etag");
     let server = TestServer::scripted(&folder, &[]);

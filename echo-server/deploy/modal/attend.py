@@ -1,7 +1,7 @@
 """One job of Echo's API, from its claim to its end: what a worker elsewhere tells and hears.
 
 Events go to `POST /api/v1/webhooks/transcription`, signed as Standard Webhooks say; the answers say whether to go
-on. The sound is fetched with the lease's token. Standard library only.
+on. The sound is fetched with the lease's number and token. Standard library only.
 """
 
 import base64
@@ -63,13 +63,13 @@ class Api:
             time.sleep(pause)
             pause = min(pause * 2, 30)
 
-    def fetch(self, job_id, token, digest, file):
+    def fetch(self, job_id, lease, digest, file):
         """Writes the sound of a job, checked by its digest."""
         deadline, pause = time.monotonic() + self.patience_seconds, 0.5
         while True:
             request = urllib.request.Request(
                 f"{self.base}/api/v1/worker/jobs/{job_id}/audio",
-                headers={"authorization": f"Bearer {token}"},
+                headers={"authorization": f"Bearer {lease}"},
             )
             file.seek(0)
             file.truncate()
@@ -146,7 +146,8 @@ def run(job, transcriber, api, worker):
     lease["worker_id"] = worker
     with tempfile.NamedTemporaryFile(prefix="echo-") as file, Pulse(api, lease, claim) as pulse:
         try:
-            api.fetch(claim["job_id"], claim["lease_token"], claim.get("audio_sha256"), file)
+            lease_name = f"{claim['epoch']}.{claim['lease_token']}"
+            api.fetch(claim["job_id"], lease_name, claim.get("audio_sha256"), file)
             began = time.monotonic()
             transcript = transcribe(transcriber, file.name, claim["options"], pulse)
             busy = time.monotonic() - began
@@ -157,6 +158,12 @@ def run(job, transcriber, api, worker):
         except Exception as error:  # noqa: BLE001, whatever it is, the API has to know
             log.exception("job %s failed", job["job_id"])
             kind, told = "failed", {"error": fault(error)}
+        except BaseException:
+            # Modal ends the call and gives a moment for this; the attempt shall not count.
+            pulse.stop()
+            api.patience_seconds = 5
+            api.send("released", lease)
+            raise
         else:
             kind = "completed"
             usage = {"audio_seconds": transcript["duration"], "busy_seconds": busy}

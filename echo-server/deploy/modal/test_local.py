@@ -50,7 +50,7 @@ class FakeApi:
 
             def do_GET(self):
                 assert self.path == "/api/v1/worker/jobs/job-1/audio"
-                assert self.headers["authorization"] == "Bearer token-1"
+                assert self.headers["authorization"] == "Bearer 3.token-1"
                 api.cut_downloads -= 1
                 self.answer(200, SOUND[:100] if api.cut_downloads >= 0 else SOUND)
 
@@ -212,6 +212,17 @@ def test_a_cancelled_job_stops_between_segments(api, library):
     library.between = wait_for_a_heartbeat
     assert run(api)["status"] == "cancelled"
     assert api.kinds() == ["started", "cancelled"]
+
+
+def test_a_call_that_modal_ends_gives_its_job_back(api, library):
+    def end():
+        raise app.modal.exception.InputCancellation
+
+    library.between = end
+    with pytest.raises(app.modal.exception.InputCancellation):
+        run(api)
+    assert api.kinds() == ["started", "released"]
+    assert api.resumed == [{"status": "released"}]
 
 
 def test_a_worker_without_its_lease_says_nothing_more(api, library):

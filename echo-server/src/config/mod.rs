@@ -70,11 +70,16 @@ pub struct Config {
     pub drain: Duration,
     pub is_migrated: bool,
     pub has_json_logs: bool,
+    pub usd_per_hour: f64,
     pub queue: Queue,
     pub nats_url: String,
     pub nats_creds: Option<PathBuf>,
     pub nats_replicas: usize,
     pub api_url: Option<String>,
+    pub trigger_key: Option<Secret>,
+    pub trigger_url: String,
+    pub modal_url: Option<String>,
+    pub modal_pair: Option<(Secret, Secret)>,
 }
 
 /// How workers learn of jobs.
@@ -84,6 +89,10 @@ pub enum Queue {
     Embedded,
     /// By NATS, on any machine.
     Nats,
+    /// By Trigger.dev, whose task asks Modal for a GPU.
+    Trigger,
+    /// By Modal itself.
+    Modal,
 }
 
 /// Why the configuration cannot be taken.
@@ -276,6 +285,13 @@ impl Reader {
         self.parsed(name, expected, items)
     }
 
+    /// What Modal's endpoint asks for: its own pair of tokens, or else the one of Modal's API.
+    fn modal_pair(&self) -> Option<(Secret, Secret)> {
+        let pair = |key, secret| Some((self.secret(key)?, self.secret(secret)?));
+        let own = pair("MODAL_PROXY_KEY", "MODAL_PROXY_SECRET");
+        own.or_else(|| pair("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"))
+    }
+
     fn jwt_secret(&self) -> Result<Option<Secret>, ConfigError> {
         let secret = self.secret("JWT_SECRET");
         match &secret {
@@ -396,16 +412,30 @@ impl Reader {
             has_json_logs: self.parsed("ECHO_LOG_FORMAT", "text or json", |text| {
                 matches!(text, "text" | "json").then_some(text == "json")
             })?,
-            queue: self.parsed("ECHO_QUEUE", "embedded or nats", |text| match text {
-                "embedded" => Some(Queue::Embedded),
-                "nats" => Some(Queue::Nats),
-                _ => None,
+            usd_per_hour: self.parsed("ECHO_GPU_USD_PER_HOUR", "dollars, 0 or more", |text| {
+                text.parse().ok().filter(|usd: &f64| usd.is_finite() && *usd >= 0.0)
             })?,
+            queue: self.parsed(
+                "ECHO_QUEUE",
+                "embedded, nats, trigger or modal",
+                |text| match text {
+                    "embedded" => Some(Queue::Embedded),
+                    "nats" => Some(Queue::Nats),
+                    "trigger" => Some(Queue::Trigger),
+                    "modal" => Some(Queue::Modal),
+                    _ => None,
+                },
+            )?,
             nats_url: self.text("NATS_URL").to_owned(),
             nats_creds: self.path("NATS_CREDS"),
             nats_replicas: self.count("ECHO_NATS_REPLICAS")?,
             api_url: Some(self.text("ECHO_API_URL").trim_end_matches('/').to_owned())
                 .filter(|url| !url.is_empty()),
+            trigger_key: self.secret("TRIGGER_SECRET_KEY"),
+            trigger_url: self.text("TRIGGER_API_URL").to_owned(),
+            modal_url: Some(self.text("MODAL_WEBHOOK_URL").to_owned())
+                .filter(|url| !url.is_empty()),
+            modal_pair: self.modal_pair(),
         })
     }
 }
@@ -439,11 +469,13 @@ mod tests {
         assert!(short.contains("JWT_SECRET") && !short.contains("short`"), "{short}");
         let typo = refused(&[("ECHO_MODLE", "base")]);
         assert!(typo.ends_with("did you mean ECHO_MODEL?"), "{typo}");
-        for (name, value) in [("MODAL_TOKEN_ID", "x"), ("TRIGGER_SECRET_KEY", "x")] {
+        for (name, value) in
+            [("ECHO_STORAGE_URL", "s3://bucket"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x")]
+        {
             let refusal = refused(&[(name, value)]);
             assert!(refusal.contains(name) && refusal.contains("many machines"), "{refusal}");
         }
-        assert!(refused(&[("ECHO_QUEUE", "carrier pigeons")]).contains("embedded or nats"));
+        assert!(refused(&[("ECHO_QUEUE", "redis")]).contains("trigger or modal"));
         let refusal = refused(&[("DATABASE_URL", "postgresql://user:hunter2@db/x?nope=1")]);
         assert!(refusal.contains("DATABASE_URL") && !refusal.contains("hunter2"), "{refusal}");
         assert!(

@@ -6,12 +6,14 @@
 
 mod nats;
 mod outbox;
+mod push;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 pub(crate) use nats::{Nats, QUEUES, STREAM, cancel_subject, connect};
 pub(crate) use outbox::publish;
+pub(crate) use push::{Push, Pushed};
 
 use crate::app::App;
 use crate::store::Waiting;

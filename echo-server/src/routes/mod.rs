@@ -19,6 +19,7 @@ mod transcription;
 mod upload;
 mod uploads;
 mod url;
+mod usage;
 mod web;
 mod webhooks;
 
@@ -57,6 +58,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/stream", get(stream::stream))
         .route("/tickets", post(tickets::issue))
         .route("/transcriptions", get(list::list))
+        .route("/usage", get(usage::usage))
         .route("/models", get(openai::own_models))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{key_id}", delete(keys::revoke))

@@ -131,6 +131,9 @@ pub trait Store: Send + Sync {
     /// Jobs by state, over all tenants.
     fn counts(&self) -> Result<Vec<(String, u64)>>;
 
+    /// What completed jobs of a tenant took, day by day, from a moment to before another.
+    fn usage(&self, tenant: &str, from: i64, to: i64) -> Result<Vec<DayUsage>>;
+
     /// Takes deliveries that are due, so that nobody else does before `busy_until`.
     fn due_deliveries(&self, limit: u32, now: i64, busy_until: i64) -> Result<Vec<Due>>;
 

@@ -53,6 +53,7 @@ suite!(
     pages_by_cursor_have_no_gap_and_no_double,
     purged_jobs_leave_what_others_need,
     an_idempotency_key_stands_for_one_answer,
+    what_jobs_took_is_summed_by_day,
     a_waiting_job_is_announced_until_somebody_has_it,
     any_history_keeps_the_promises,
     many::many_at_once_do_each_job_once,
@@ -281,6 +282,32 @@ fn an_idempotency_key_stands_for_one_answer(new: New) {
     assert!(matches!(store.reserve_key(&key, day).unwrap(), Reserved::Fresh));
     // A request that died leaves its key for ten minutes.
     assert!(matches!(store.reserve_key(&key, day + 11 * MINUTE).unwrap(), Reserved::Fresh));
+}
+
+fn what_jobs_took_is_summed_by_day(new: New) {
+    const DAY: i64 = 24 * 60 * MINUTE;
+    let store = &*new();
+    let usage = Usage { audio_seconds: 90.0, busy_seconds: 3.5 };
+    for (key, at) in [("a", 1), ("b", DAY - 1), ("c", DAY)] {
+        store.submit(&new_job("a", key), at).unwrap();
+        let claimed = claim(store, at).unwrap();
+        store.complete(&claimed.lease, usage, 90.0, at).unwrap();
+    }
+    // From the result of another one, and of another tenant.
+    store.submit(&new_job("a", "c"), DAY).unwrap();
+    store.submit(&new_job("b", "d"), 2).unwrap();
+    store.complete(&claim(store, 2).unwrap().lease, usage, 90.0, 2).unwrap();
+    let days = store.usage("a", 0, 2 * DAY).unwrap();
+    let is = |day: &str, jobs, cached_jobs, audio_seconds, busy_seconds| DayUsage {
+        day: day.to_owned(),
+        jobs,
+        cached_jobs,
+        audio_seconds,
+        busy_seconds,
+    };
+    assert_eq!(days, [is("1970-01-01", 2, 0, 180.0, 7.0), is("1970-01-02", 2, 1, 180.0, 3.5)]);
+    assert_eq!(store.usage("a", 2, DAY).unwrap(), [is("1970-01-01", 1, 0, 90.0, 3.5)]);
+    assert!(store.usage("c", 0, DAY).unwrap().is_empty());
 }
 
 fn a_waiting_job_is_announced_until_somebody_has_it(new: New) {

@@ -228,6 +228,21 @@ pub struct Load {
     pub processing: u64,
 }
 
+/// What a tenant's completed jobs of one day took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DayUsage {
+    /// The day they ended on, in UTC, such as `2026-11-22`.
+    pub day: String,
+    /// How many they were.
+    pub jobs: u64,
+    /// How many of them were answered from earlier results.
+    pub cached_jobs: u64,
+    /// Seconds of sound.
+    pub audio_seconds: f64,
+    /// Seconds of work.
+    pub busy_seconds: f64,
+}
+
 /// A delivery whose time has come.
 #[derive(Debug, Clone)]
 pub struct Due {

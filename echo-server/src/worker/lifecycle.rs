@@ -88,6 +88,8 @@ pub async fn end(app: &App, lease: &Lease, outcome: Outcome) -> Result<Job> {
         app.pool.ran(usage.audio_seconds, usage.busy_seconds);
         app.metrics.add("audio_seconds_total", &[], usage.audio_seconds);
         app.metrics.add("busy_seconds_total", &[], usage.busy_seconds);
+        let cost_usd = usage.busy_seconds / 3600.0 * app.config.usd_per_hour;
+        app.metrics.add("cost_usd_total", &[], cost_usd);
     }
     app.metrics.add("attempts_total", &[("outcome", job.state.as_str())], 1.0);
     announce(app, &job);

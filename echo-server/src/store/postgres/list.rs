@@ -2,7 +2,7 @@
 
 use postgres::types::ToSql;
 
-use super::super::{Attempt, JobEvent, ListQuery, Load, Page, Result};
+use super::super::{Attempt, DayUsage, JobEvent, ListQuery, Load, Page, Result};
 use super::connection::{Transaction, Value};
 use super::rows;
 use crate::clock::rfc3339;
@@ -141,6 +141,29 @@ pub(super) fn load(db: &mut Transaction<'_>, tenant: &str) -> Result<Load> {
 pub(super) fn counts(db: &mut Transaction<'_>) -> Result<Vec<(String, u64)>> {
     let found = db.query("SELECT state, count(*) FROM jobs GROUP BY state", &[])?;
     Ok(found.iter().map(|row| (row.get(0), rows::count(row, 1))).collect())
+}
+
+pub(super) fn usage(
+    db: &mut Transaction<'_>,
+    tenant: &str,
+    from: i64,
+    to: i64,
+) -> Result<Vec<DayUsage>> {
+    let sql = "SELECT to_char(to_timestamp(finished_at / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD') \
+        AS day, count(*), count(*) FILTER (WHERE cached), \
+        COALESCE(sum((usage_json::json->>'audio_seconds')::double precision), 0), \
+        COALESCE(sum((usage_json::json->>'busy_seconds')::double precision), 0) FROM jobs \
+        WHERE tenant_id = $1 AND state = 'completed' AND finished_at >= $2 AND finished_at < $3 \
+        GROUP BY day ORDER BY day";
+    let found = db.query(sql, &[&tenant, &from, &to])?;
+    let days = found.iter().map(|row| DayUsage {
+        day: row.get(0),
+        jobs: rows::count(row, 1),
+        cached_jobs: rows::count(row, 2),
+        audio_seconds: row.get(3),
+        busy_seconds: row.get(4),
+    });
+    Ok(days.collect())
 }
 
 pub(super) fn is_needed(db: &mut Transaction<'_>, name: &str) -> Result<bool> {

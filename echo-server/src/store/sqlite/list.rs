@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, ToSql, params};
 
-use super::super::{Attempt, JobEvent, ListQuery, Load, Page, Result};
+use super::super::{Attempt, DayUsage, JobEvent, ListQuery, Load, Page, Result};
 use super::rows;
 use crate::clock::rfc3339;
 
@@ -123,6 +123,25 @@ pub(super) fn load(db: &Connection, tenant: &str) -> Result<Load> {
 pub(super) fn counts(db: &Connection) -> Result<Vec<(String, u64)>> {
     let mut statement = db.prepare_cached("SELECT state, count(*) FROM jobs GROUP BY state")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn usage(db: &Connection, tenant: &str, from: i64, to: i64) -> Result<Vec<DayUsage>> {
+    let sql = "SELECT date(finished_at / 1000, 'unixepoch') AS day, count(*), sum(cached), \
+        COALESCE(sum(json_extract(usage_json, '$.audio_seconds')), 0.0), \
+        COALESCE(sum(json_extract(usage_json, '$.busy_seconds')), 0.0) FROM jobs \
+        WHERE tenant_id = ?1 AND state = 'completed' AND finished_at >= ?2 AND finished_at < ?3 \
+        GROUP BY day ORDER BY day";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![tenant, from, to], |row| {
+        Ok(DayUsage {
+            day: row.get(0)?,
+            jobs: row.get(1)?,
+            cached_jobs: row.get(2)?,
+            audio_seconds: row.get(3)?,
+            busy_seconds: row.get(4)?,
+        })
+    })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

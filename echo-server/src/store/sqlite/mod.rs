@@ -19,9 +19,9 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
-    Answered, ApiKey, Attempt, AuditEntry, Cancellation, Claim, Claimed, Delivery, Due, Fetched,
-    Horizon, JobEvent, Lease, ListQuery, Load, NewJob, Orphans, Page, Renewed, Report, RequestKey,
-    Reserved, Result, Store, StoreError, Swept, Tried, Waiting,
+    Answered, ApiKey, Attempt, AuditEntry, Cancellation, Claim, Claimed, DayUsage, Delivery, Due,
+    Fetched, Horizon, JobEvent, Lease, ListQuery, Load, NewJob, Orphans, Page, Renewed, Report,
+    RequestKey, Reserved, Result, Store, StoreError, Swept, Tried, Waiting,
 };
 use crate::job::{Job, JobError, Phase, State, Usage};
 
@@ -234,6 +234,10 @@ impl Store for SqliteStore {
 
     fn counts(&self) -> Result<Vec<(String, u64)>> {
         self.read(list::counts)
+    }
+
+    fn usage(&self, tenant: &str, from: i64, to: i64) -> Result<Vec<DayUsage>> {
+        self.read(|db| list::usage(db, tenant, from, to))
     }
 
     fn due_deliveries(&self, limit: u32, now: i64, busy_until: i64) -> Result<Vec<Due>> {
