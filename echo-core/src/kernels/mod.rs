@@ -7,14 +7,15 @@
 //! own. [`select::open`] says which one a device gets.
 //!
 //! Shapes: a [`Backend::Buffer`] is `(rows, columns)`; an encoder's rows are `batch * frames` with
-//! 1,500 frames a window, a decoder's rows are the new tokens of all hypotheses, one after the
-//! other as [`Row`] says. Heads lie side by side in the columns, `d_model = heads * d_head`.
+//! 1,500 frames a window, or fewer where a [device says so](Backend::hears_short_windows), a
+//! decoder's rows are the new tokens of all hypotheses, one after the other as [`Row`] says. Heads lie side by side in the columns, `d_model = heads * d_head`.
 
 #[cfg(any(feature = "candle", test))]
 pub(crate) mod candle;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+pub(crate) mod logits;
 pub(crate) mod matrix;
 pub(crate) mod rank;
 pub(crate) mod select;
@@ -138,6 +139,11 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Windows that go through the encoder at once: as many as help the device. Where one fills it,
     /// more would only take memory and put off cancellation.
     fn encoder_batch(&self) -> usize;
+    /// Whether windows may have fewer than [`FRAMES`], all that go through the encoder at once as
+    /// many as each other.
+    fn hears_short_windows(&self) -> bool {
+        false
+    }
     /// Token plus position embeddings, `(tokens, d_model)`.
     fn embed(
         &self,

@@ -157,12 +157,12 @@ pub(super) struct AttendBlock<'a> {
 /// writes the same outputs.
 #[inline(always)]
 pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
-    let PackedHead { keys, values, shape } = block.head;
+    let PackedHead { values, shape, .. } = block.head;
     let HeadShape { frames, d_head, width, depth } = shape;
     debug_assert!(depth == L::DEPTH && width == N * <L::Vector as Vector>::LEN, "layout of a head");
-    let (n, padded) = (block.rows.len(), frames.next_multiple_of(width));
-    let scores = Target { data: block.scratch, stride: padded };
-    let queries = Target { data: scores.at(BLOCK_QUERIES, 0).data, stride: d_head };
+    let (n, panels) = (block.rows.len(), frames.div_ceil(width));
+    let numerators = Target { data: block.scratch, stride: panels * width / depth };
+    let queries = Target { data: numerators.at(BLOCK_QUERIES, 0).data, stride: d_head };
     for (index, &row) in block.rows.iter().enumerate() {
         let from = block.queries.at(row, 0).data;
         let to = queries.at(index, 0).data;
@@ -171,35 +171,23 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
         }
         L::prepare(to, d_head, to.cast());
     }
+    let mut memory = MaybeUninit::<[f32; BLOCK_QUERIES * MAX_WIDTH]>::uninit();
+    let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
     let queries = Operand::floats(queries.as_view());
-    let lanes = d_head / depth;
-    for panel in 0..padded / width {
-        let keys = keys.data.add(panel * width * lanes).cast();
-        accumulate::<L, N>(queries, n, keys, lanes, scores.at(0, panel * width));
-    }
-    let mut shares = [0.0; BLOCK_QUERIES];
-    for (index, share) in shares.iter_mut().enumerate().take(n) {
-        let scores = scores.at(index, 0).data;
-        for frame in frames..padded {
-            *scores.add(frame) = MASKED;
-        }
-        *share = L::soften(scores, padded);
-    }
+    let shares = soften::<L, N>(&block.head, (queries, n), sums, numerators);
     if let Some(probabilities) = block.probabilities {
         for (index, &row) in block.rows.iter().enumerate() {
             for frame in 0..frames {
-                let numerator = L::numerator(scores.at(index, 0).data, frame);
+                let numerator = L::numerator(numerators.at(index, 0).data, frame);
                 *probabilities.at(row, frame).data = numerator * shares[index];
             }
         }
     }
-    let scores = Operand::floats(scores.as_view());
-    let mut memory = MaybeUninit::<[f32; BLOCK_QUERIES * MAX_WIDTH]>::uninit();
-    let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
+    let numerators = Operand::floats(numerators.as_view());
     let lanes = frames.div_ceil(depth);
     for panel in 0..d_head.div_ceil(width) {
         let values = values.data.add(panel * width * lanes).cast();
-        accumulate::<L, N>(scores, n, values, lanes, sums);
+        accumulate::<L, N>(numerators, n, (values, std::ptr::null()), lanes, sums);
         let columns = width.min(d_head - panel * width);
         for (index, &row) in block.rows.iter().enumerate() {
             let output = block.output.at(row, panel * width).data;
@@ -207,6 +195,79 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
                 *output.add(c) = *sums.at(index, c).data * shares[index];
             }
         }
+    }
+}
+
+/// Writes the numerators of the softmax of `n` queries' scores, and returns one over their sums.
+///
+/// # Safety
+/// As for [`attend`]; `sums` has a panel of each query, `numerators` all panels in lanes.
+#[inline(always)]
+unsafe fn soften<L: Lane, const N: usize>(
+    head: &PackedHead,
+    (queries, n): (Operand, usize),
+    sums: Target,
+    numerators: Target,
+) -> [f32; BLOCK_QUERIES] {
+    let HeadShape { frames, d_head, width, depth } = head.shape;
+    let panels = frames.div_ceil(width);
+    let lanes = d_head / depth;
+    let mut largest = [f32::MIN; BLOCK_QUERIES];
+    let mut shares = [0.0; BLOCK_QUERIES];
+    for pass in PASSES {
+        let mut totals = [<L::Vector as Vector>::splat(0.0); BLOCK_QUERIES];
+        for panel in 0..panels {
+            let keys = head.keys.data.add(panel * width * lanes).cast();
+            accumulate::<L, N>(queries, n, (keys, std::ptr::null()), lanes, sums);
+            for frame in frames.saturating_sub(panel * width)..width {
+                for index in 0..n {
+                    *sums.at(index, frame).data = MASKED;
+                }
+            }
+            if pass == Pass::Largest || pass == Pass::Try && panel == 0 {
+                raise::<L::Vector>(&mut largest[..n], sums, width);
+            }
+            if pass != Pass::Largest {
+                for (index, total) in totals.iter_mut().enumerate().take(n) {
+                    let to = numerators.at(index, panel * width / depth).data;
+                    let scores = sums.at(index, 0).data;
+                    *total = L::numerators(scores, width, largest[index], to, *total);
+                }
+            }
+        }
+        let mut has_overflowed = pass == Pass::Largest;
+        for (total, share) in totals.iter().zip(&mut shares).take(n) {
+            let total = total.sum();
+            has_overflowed |= total > L::GREATEST_SUM;
+            *share = 1.0 / total;
+        }
+        if !has_overflowed {
+            break;
+        }
+    }
+    shares
+}
+
+/// Softmax is the same whatever is subtracted from all scores, as long as nothing overflows. So the
+/// largest score with the first panel is tried, and very seldom the largest of all is needed.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    Try,
+    Largest,
+    Again,
+}
+
+const PASSES: [Pass; 3] = [Pass::Try, Pass::Largest, Pass::Again];
+
+/// Makes each of `largest` at least the largest of `width` scores of its row.
+#[inline(always)]
+unsafe fn raise<V: Vector>(largest: &mut [f32], scores: Target, width: usize) {
+    for (index, largest) in largest.iter_mut().enumerate() {
+        let mut found = V::splat(*largest);
+        for column in (0..width).step_by(V::LEN) {
+            found = found.max(V::load(scores.at(index, column).data));
+        }
+        *largest = found.largest();
     }
 }
 

@@ -147,6 +147,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         gemm_f32_narrow,
         cells,
         attend_past,
+        log_sum_exp,
         norm,
     })
 }

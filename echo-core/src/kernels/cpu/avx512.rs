@@ -29,6 +29,11 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+
+    #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         Self(_mm512_loadu_ps(from))
     }
@@ -123,7 +128,12 @@ const VECTORS: usize = 4;
 
 format_kernels!(in_f32, F32<Avx512>, VECTORS, "avx512f,avx2,fma,f16c");
 format_kernels!(in_f16, F16<Avx512>, VECTORS, "avx512f,avx2,fma,f16c");
-format_kernels!(in_bf16, Bf16, VECTORS, "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c");
+format_kernels!(
+    in_bf16,
+    Bf16,
+    VECTORS,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"
+);
 format_kernels!(in_int8, Int8, VECTORS, "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c");
 vector_kernels!(Avx512, VECTORS, "avx512f,avx2,fma,f16c");
 
@@ -133,7 +143,8 @@ pub(super) fn kernels() -> Option<Kernels> {
         return None;
     }
     let has_words = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
-    let has_bf16 = has_words && is_x86_feature_detected!("avx512bf16");
+    let has_bf16 =
+        has_words && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512dq");
     let has_vnni = has_words && is_x86_feature_detected!("avx512vnni");
     Some(Kernels {
         name: "avx512",
@@ -146,6 +157,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         gemm_f32_narrow,
         cells,
         attend_past,
+        log_sum_exp,
         norm,
     })
 }

@@ -1,6 +1,7 @@
 //! The decoder's verbs: attention to the past and to the sound, embeddings and logits.
 
 use std::ops::Range;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::Cpu;
 use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, PackedHeads};
@@ -11,6 +12,7 @@ use super::isa::Norm;
 use super::layout::Packed;
 use super::product::Product;
 use crate::error::{Error, Result};
+use crate::kernels::rank::{Ranked, Restriction, rank_restricted};
 use crate::kernels::{CollectedAttention, FRAMES, Row};
 
 /// Products of query and key, times width, that one thread does alone: some 20 microseconds.
@@ -41,7 +43,7 @@ impl Cpu {
         heads: usize,
     ) -> Cross {
         let d_model = kv.outputs / 2;
-        let frames = FRAMES;
+        let frames = encoded.rows / batch.max(1);
         let mut both = self.arena.lend(frames * 2 * d_model);
         let windows = (0..batch)
             .map(|window| {
@@ -180,27 +182,49 @@ impl Cpu {
         Ok(out)
     }
 
-    /// Layer norm and output projection of some rows.
+    /// Layer norm and output projection of some rows into `logits`, `(positions, vocab)`.
     pub(super) fn project(
         &self,
         x: &Buffer,
         positions: &[usize],
-        norm: &Norm,
-        embedding: &Embedding,
-    ) -> Vec<f32> {
+        (norm, embedding): (&Norm, &Embedding),
+        logits: &mut [f32],
+    ) {
         let d_model = x.columns;
         let mut chosen = self.arena.lend(positions.len() * d_model);
         for (row, &position) in chosen.chunks_exact_mut(d_model.max(1)).zip(positions) {
             row.copy_from_slice(&x.data[position * d_model..(position + 1) * d_model]);
         }
         let vocab = embedding.tokens.outputs;
-        let mut logits = vec![0.0; positions.len() * vocab];
         let input = View::new(&chosen, d_model);
-        let output = Target::new(&mut logits, vocab);
+        let output = Target::new(logits, vocab);
         let product = Product::new(positions.len(), input, &embedding.tokens, output);
         // SAFETY: both buffers were made for these rows.
         unsafe { self.multiply(&Product { norm: Some(norm), ..product }) };
-        logits
+    }
+
+    /// The likeliest tokens after some rows, without a copy of their logits.
+    pub(super) fn rank_rows(
+        &self,
+        x: &Buffer,
+        positions: &[usize],
+        weights: (&Norm, &Embedding),
+        restrictions: &[Restriction],
+        count: usize,
+    ) -> Vec<Ranked> {
+        let vocab = weights.1.tokens.outputs;
+        let mut logits = self.arena.lend(positions.len() * vocab);
+        self.project(x, positions, weights, &mut logits);
+        // SAFETY: the kernels are of this machine.
+        let log_sum_exp = |logits: &[f32]| unsafe { (self.kernels.log_sum_exp)(logits) };
+        let rows: Vec<_> = logits.chunks_exact_mut(vocab.max(1)).map(Mutex::new).collect();
+        let ranked: Vec<OnceLock<Ranked>> = rows.iter().map(|_| OnceLock::new()).collect();
+        self.pool.run(rows.len(), &|row| {
+            let mut logits = rows[row].lock().unwrap_or_else(PoisonError::into_inner);
+            let ranks = rank_restricted(&mut logits, &restrictions[row], count, &log_sum_exp);
+            ranked[row].get_or_init(|| ranks);
+        });
+        ranked.into_iter().map(|ranked| ranked.into_inner().unwrap_or_default()).collect()
     }
 }
 

@@ -8,10 +8,7 @@ use super::buffer::{Aligned, Buffer, Target, View};
 use super::isa::{Norm, Prepare};
 use super::layout::{Format, Packed};
 use super::product::Product;
-use crate::kernels::FRAMES;
 
-/// Mel frames of a window.
-const MEL_FRAMES: usize = 2 * FRAMES;
 /// Mel frames that a thread transposes at a time.
 const TRANSPOSED_FRAMES: usize = 120;
 /// Query blocks that a thread attends from at a time.
@@ -34,31 +31,33 @@ impl Cpu {
     /// under a filter are one contiguous row, and rows overlap: no copy is made of them.
     pub(super) fn stem_window(&self, stem: &Stem, mel: &[f32], output: Target) {
         let (n_mels, d_model) = (stem.n_mels, stem.conv1.outputs);
-        let mut frames = self.arena.lend((MEL_FRAMES + 2) * n_mels);
+        let mel_frames = mel.len() / n_mels;
+        let mut frames = self.arena.lend((mel_frames + 2) * n_mels);
         frames[..n_mels].fill(0.0);
-        frames[(MEL_FRAMES + 1) * n_mels..].fill(0.0);
-        let inner = &mut frames[n_mels..(MEL_FRAMES + 1) * n_mels];
+        frames[(mel_frames + 1) * n_mels..].fill(0.0);
+        let inner = &mut frames[n_mels..(mel_frames + 1) * n_mels];
         let target = Target::new(inner, n_mels);
-        self.pool.run(MEL_FRAMES / TRANSPOSED_FRAMES, &|chunk| {
-            for frame in chunk * TRANSPOSED_FRAMES..(chunk + 1) * TRANSPOSED_FRAMES {
+        self.pool.run(mel_frames.div_ceil(TRANSPOSED_FRAMES), &|chunk| {
+            for frame in chunk * TRANSPOSED_FRAMES..mel_frames.min((chunk + 1) * TRANSPOSED_FRAMES)
+            {
                 for band in 0..n_mels {
                     // SAFETY: a frame and a band of `inner`, and each chunk has its own frames.
-                    unsafe { *target.at(frame, band).data = mel[band * MEL_FRAMES + frame] };
+                    unsafe { *target.at(frame, band).data = mel[band * mel_frames + frame] };
                 }
             }
         });
-        let mut first = self.arena.lend((MEL_FRAMES + 2) * d_model);
+        let mut first = self.arena.lend((mel_frames + 2) * d_model);
         first[..d_model].fill(0.0);
-        first[(MEL_FRAMES + 1) * d_model..].fill(0.0);
+        first[(mel_frames + 1) * d_model..].fill(0.0);
         let target = Target::new(&mut first[d_model..], d_model);
         let conv1 = Product {
             has_gelu: true,
-            ..Product::new(MEL_FRAMES, View::new(&frames, n_mels), &stem.conv1, target)
+            ..Product::new(mel_frames, View::new(&frames, n_mels), &stem.conv1, target)
         };
         let conv2 = Product {
             has_gelu: true,
             add: Some(View::new(&stem.positions, d_model)),
-            ..Product::new(FRAMES, View::new(&first, 2 * d_model), &stem.conv2, output)
+            ..Product::new(mel_frames / 2, View::new(&first, 2 * d_model), &stem.conv2, output)
         };
         // SAFETY: three frames of input follow each row's start, as padding ends both buffers; outputs
         // were made for these rows.

@@ -24,6 +24,8 @@ pub(super) const TILE_ROWS: usize = 6;
 pub(super) const BLOCK_ROWS: usize = 60;
 /// Lanes of a panel that are walked at once: 256 KiB of 64 columns in f32.
 const PIECE_LANES: usize = 1024;
+/// What a cache fetches at once, on most machines.
+const LINE_BYTES: usize = 64;
 /// Widest panel.
 pub(super) const MAX_WIDTH: usize = 64;
 
@@ -81,14 +83,20 @@ pub(super) unsafe fn gemm<L: Lane, const N: usize>(job: &Gemm<'_>) {
             let rows = BLOCK_ROWS.min(job.rows - row);
             let input = job.input.data.wrapping_add(row * job.input.stride_bytes);
             let input = Operand { data: input, ..job.input };
-            accumulate::<L, N>(input, rows, weights, job.weights.lanes, sums);
+            let ahead = if row == 0 && panel + 1 < job.panels.end {
+                job.weights.panel(panel + 1)
+            } else {
+                std::ptr::null()
+            };
+            accumulate::<L, N>(input, rows, (weights, ahead), job.weights.lanes, sums);
             finish::<L, N>(job, panel, row..row + rows, sums);
             row += rows;
         }
     }
 }
 
-/// Writes the sums of up to any number of `rows` with one panel of `lanes`, unfinished.
+/// Writes the sums of up to any number of `rows` with one panel of `lanes`, unfinished. The panel
+/// `ahead` is fetched into the cache meanwhile, if it is not null.
 ///
 /// # Safety
 /// As for [`gemm`]; `sums` has `rows` of the panel's width.
@@ -96,22 +104,31 @@ pub(super) unsafe fn gemm<L: Lane, const N: usize>(job: &Gemm<'_>) {
 pub(super) unsafe fn accumulate<L: Lane, const N: usize>(
     input: Operand,
     rows: usize,
-    weights: *const u8,
+    (weights, ahead): (*const u8, *const u8),
     lanes: usize,
     sums: Target,
 ) {
     let lane_bytes = N * <L::Vector as Vector>::LEN * L::WEIGHT_BYTES;
+    let tiles = rows.div_ceil(TILE_ROWS);
+    let is_ahead = !ahead.is_null() && tiles > 1;
+    // All tiles together fetch about what they read.
+    let ahead_bytes =
+        if is_ahead { lane_bytes.div_ceil(tiles).next_multiple_of(LINE_BYTES) } else { 0 };
     let mut start = 0;
     loop {
-        let piece = Piece {
+        let mut piece = Piece {
             stride_bytes: input.stride_bytes,
             weights: weights.wrapping_add(start * lane_bytes),
             lanes: PIECE_LANES.min(lanes - start),
             sums_stride: sums.stride,
             goes_on: start > 0,
+            ahead,
+            ahead_bytes,
         };
         let mut row = 0;
         while row < rows {
+            let done = start * tiles + row / TILE_ROWS * piece.lanes;
+            piece.ahead = ahead.wrapping_add(done * ahead_bytes);
             let input = input.data.wrapping_add(row * input.stride_bytes + start * 4);
             let sums = sums.at(row, 0).data;
             match rows - row {
@@ -139,6 +156,9 @@ struct Piece {
     sums_stride: usize,
     /// Whether the sums of earlier lanes are to be added to.
     goes_on: bool,
+    /// What will be read next, fetched into the cache meanwhile: so much with each lane.
+    ahead: *const u8,
+    ahead_bytes: usize,
 }
 
 /// `R` rows times one piece of a panel. `U` lanes are in flight at once, so that few rows still
@@ -162,7 +182,12 @@ unsafe fn tile<L: Lane, const R: usize, const N: usize, const U: usize>(
     }
     let mut input = input;
     let mut weights = piece.weights;
+    let mut ahead = piece.ahead;
     for _ in 0..piece.lanes / U {
+        for line in (0..U * piece.ahead_bytes).step_by(LINE_BYTES) {
+            L::Vector::prefetch(ahead.wrapping_add(line));
+        }
+        ahead = ahead.wrapping_add(U * piece.ahead_bytes);
         for sums in &mut tile {
             step::<L, R, N>(sums, input, piece.stride_bytes, weights);
             input = input.wrapping_add(4);

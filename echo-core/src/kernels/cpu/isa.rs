@@ -55,6 +55,8 @@ pub(super) struct Kernels {
     pub(super) cells: unsafe fn(Cells<'_>),
     /// Safe as the function of that name.
     pub(super) attend_past: unsafe fn(&AttendPast<'_>),
+    /// `ln(sum(e^logits))`.
+    pub(super) log_sum_exp: unsafe fn(&[f32]) -> f32,
     /// Layer norm of a number of rows; safe as [`norm_row`](super::math::norm_row).
     pub(super) norm: unsafe fn(View, usize, &Norm, Target),
 }
@@ -181,6 +183,11 @@ macro_rules! vector_kernels {
         }
 
         $(#[target_feature(enable = $features)])?
+        unsafe fn log_sum_exp(logits: &[f32]) -> f32 {
+            $crate::kernels::cpu::math::log_sum_exp::<$vector>(logits)
+        }
+
+        $(#[target_feature(enable = $features)])?
         unsafe fn norm(
             x: $crate::kernels::cpu::buffer::View,
             rows: usize,
@@ -260,6 +267,7 @@ mod portable {
             gemm_f32_narrow,
             cells,
             attend_past,
+            log_sum_exp,
             norm,
         }
     }

@@ -12,8 +12,12 @@
 use std::marker::PhantomData;
 
 use super::layout::Packed;
-use super::math::{gelu, softmax_row};
+use super::math::{exp, gelu};
 use super::vector::{Portable, Vector};
+
+/// Beyond this an exponential is no float. Sums with it are too great to be taken, see
+/// [`Lane::GREATEST_SUM`].
+const MOST_EXPONENT: f32 = 88.0;
 
 /// A number format on an instruction set.
 ///
@@ -50,20 +54,36 @@ pub(super) trait Lane {
         gelu(x)
     }
 
-    /// What scores are multiplied with before [`soften`](Self::soften).
+    /// What scores are multiplied with before they become [`numerators`](Self::numerators).
     const SCORE_FACTOR: f32 = 1.0;
+    /// A sum of numerators that is greater has overflowed, or is about to.
+    const GREATEST_SUM: f32 = 1e30;
 
-    /// Turns scores, `len` floats, into numerators of a softmax in activation lanes, in place, and
-    /// returns one over their sum. `len` is a multiple of a panel's width.
+    /// Turns `len` scores, whole vectors, into numerators of a softmax, `e^(score - reference)` in
+    /// activation lanes, and adds them to `sum`.
     #[inline(always)]
-    unsafe fn soften(scores: *mut f32, len: usize) -> f32 {
-        softmax_row::<Self::Vector>(scores, len)
+    unsafe fn numerators(
+        scores: *const f32,
+        len: usize,
+        reference: f32,
+        numerators: *mut f32,
+        mut sum: Self::Vector,
+    ) -> Self::Vector {
+        let reference = Self::Vector::splat(reference);
+        let most = Self::Vector::splat(MOST_EXPONENT);
+        for i in (0..len).step_by(Self::Vector::LEN) {
+            let score = Self::Vector::load(scores.add(i));
+            let numerator = exp(score.sub(reference).min(most));
+            sum = sum.add(numerator);
+            numerator.store(numerators.add(i));
+        }
+        sum
     }
 
-    /// One of the numerators that [`soften`](Self::soften) left.
+    /// One of the [`numerators`](Self::numerators).
     #[inline(always)]
-    unsafe fn numerator(softened: *const f32, index: usize) -> f32 {
-        *softened.add(index)
+    unsafe fn numerator(numerators: *const f32, index: usize) -> f32 {
+        *numerators.add(index)
     }
 }
 

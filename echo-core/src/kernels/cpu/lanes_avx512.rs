@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use super::avx512::Avx512;
 use super::lane::Lane;
 use super::layout::Packed;
-use super::math::{exp2_rough, gelu_rough};
+use super::math::gelu_rough;
 use super::vector::Vector;
 
 /// Two bf16 to a lane (AVX512-BF16: Cooper Lake, Sapphire Rapids, Zen 4).
@@ -83,31 +83,39 @@ impl Lane for Bf16 {
     const SCORE_FACTOR: f32 = std::f32::consts::LOG2_E;
 
     #[inline(always)]
-    unsafe fn soften(scores: *mut f32, len: usize) -> f32 {
-        let mut largest = [Avx512::splat(f32::MIN); 4];
-        for i in (0..len).step_by(64) {
-            for (v, largest) in largest.iter_mut().enumerate() {
-                *largest = largest.max(Avx512::load(scores.add(i + 16 * v)));
-            }
-        }
-        let [a, b, c, d] = largest;
-        let largest = Avx512::splat(a.max(b).max(c.max(d)).largest());
-        let mut sums = [Avx512::splat(0.0); 2];
+    unsafe fn numerators(
+        scores: *const f32,
+        len: usize,
+        reference: f32,
+        numerators: *mut f32,
+        mut sum: Avx512,
+    ) -> Avx512 {
+        let reference = Avx512::splat(reference);
         for i in (0..len).step_by(32) {
-            let low = exp2_rough(Avx512::load(scores.add(i)).sub(largest));
-            let high = exp2_rough(Avx512::load(scores.add(i + 16)).sub(largest));
-            sums = [sums[0].add(low), sums[1].add(high)];
-            // The halves lie at or before what was read.
+            let low = exp2_rough(Avx512::load(scores.add(i)).sub(reference));
+            let high = exp2_rough(Avx512::load(scores.add(i + 16)).sub(reference));
+            sum = sum.add(low.add(high));
             let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high.0, low.0));
-            _mm512_storeu_si512(scores.cast::<u16>().add(i).cast(), halves);
+            _mm512_storeu_si512(numerators.cast::<u16>().add(i).cast(), halves);
         }
-        1.0 / sums[0].add(sums[1]).sum()
+        sum
     }
 
     #[inline(always)]
-    unsafe fn numerator(softened: *const f32, index: usize) -> f32 {
-        f32::from_bits(u32::from(*softened.cast::<u16>().add(index)) << 16)
+    unsafe fn numerator(numerators: *const f32, index: usize) -> f32 {
+        f32::from_bits(u32::from(*numerators.cast::<u16>().add(index)) << 16)
     }
+}
+
+/// `2^x` for x of at most 127, to 1e-4 of itself: four times finer than bf16. The polynomial is for
+/// what is left of x above the next lower integer.
+#[inline(always)]
+unsafe fn exp2_rough(x: Avx512) -> Avx512 {
+    let f = Avx512(_mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x.0));
+    let p = Avx512::splat(0.07802277).mul_add(f, Avx512::splat(0.2260673));
+    let p = p.mul_add(f, Avx512::splat(0.6958347));
+    // The instruction takes the next lower integer of x itself.
+    p.mul_add(f, Avx512::splat(0.999_925)).scale(x)
 }
 
 /// Four int8 to a lane (AVX512-VNNI: Cascade Lake, Ice Lake, Zen 4).

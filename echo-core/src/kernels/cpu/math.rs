@@ -80,22 +80,6 @@ pub(super) unsafe fn gelu_rough<V: Vector>(x: V) -> V {
     x.mul(p.mul_add(near, V::splat(0.5)))
 }
 
-/// `2^x` for x of at most 126, to 8e-5 of itself: four times finer than bf16. The polynomial is the best of its
-/// degree where |f| <= 1/2.
-///
-/// # Safety
-/// See [`Vector`].
-#[inline(always)]
-pub(super) unsafe fn exp2_rough<V: Vector>(x: V) -> V {
-    let x = x.max(V::splat(-126.0));
-    let n = x.round();
-    let f = x.sub(n);
-    let p = V::splat(0.055_170_43).mul_add(f, V::splat(0.242_609_4));
-    let p = p.mul_add(f, V::splat(0.693_261));
-    let p = p.mul_add(f, V::splat(0.999_928_2));
-    p.scale(n)
-}
-
 /// Layer norm of one row: `(x - mean) / sqrt(variance + EPSILON) * weight + bias`.
 ///
 /// Two passes, because `E[x²] - mean²` loses the digits of rows with a large mean.
@@ -142,6 +126,36 @@ pub(super) unsafe fn norm_row<V: Vector>(
         let y = y.mul_add(weight, V::load_part(bias.add(whole), part));
         y.store_part(out.add(whole), part);
     }
+}
+
+/// `ln(sum(e^logits))`; minus infinity for no chance at all.
+///
+/// # Safety
+/// See [`Vector`].
+#[inline(always)]
+pub(super) unsafe fn log_sum_exp<V: Vector>(logits: &[f32]) -> f32 {
+    let whole = logits.len() - logits.len() % V::LEN;
+    let mut largest = V::splat(f32::NEG_INFINITY);
+    for i in (0..whole).step_by(V::LEN) {
+        largest = largest.max(V::load(logits.as_ptr().add(i)));
+    }
+    let mut highest = largest.largest();
+    for &logit in &logits[whole..] {
+        highest = highest.max(logit);
+    }
+    if highest == f32::NEG_INFINITY {
+        return highest;
+    }
+    let reference = V::splat(highest);
+    let mut sums = V::splat(0.0);
+    for i in (0..whole).step_by(V::LEN) {
+        sums = sums.add(exp(V::load(logits.as_ptr().add(i)).sub(reference)));
+    }
+    let mut sum = sums.sum();
+    for &logit in &logits[whole..] {
+        sum += (logit - highest).exp();
+    }
+    highest + sum.ln()
 }
 
 /// Replaces scores by `e^(score - largest)` and returns one over their sum.

@@ -7,8 +7,8 @@ use super::isa::Norm;
 use super::layout::{Format, Packed};
 use super::product::Product;
 use super::*;
-use crate::kernels::Backend;
 use crate::kernels::tests::{reference, verbs_agree};
+use crate::kernels::{Backend, FRAMES};
 use crate::models::weights::Tensor;
 
 /// Pseudo-random values in [-1, 1), the same for the same seed.
@@ -270,6 +270,59 @@ fn a_block_of_queries_attends_to_any_number_of_frames() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn scores_may_rise_by_more_than_an_exponential_can() {
+    let (frames, d) = (200, 16);
+    for cpu in backends() {
+        let mut kv = noise(frames * 2 * d, 12);
+        // After the first panel of any width: the scores of one key are in the thousands.
+        kv[150 * 2 * d..150 * 2 * d + d].iter_mut().for_each(|key| *key *= 2000.0);
+        let q = noise(3 * d, 13);
+        let all = cpu.pack_heads(&kv, 2 * d, d, 1);
+        let mut out = vec![0.0; 3 * d];
+        let mut scratch = cpu.arena.lend(all.shape.scratch_words());
+        let block = AttendBlock {
+            queries: View::new(&q, d),
+            rows: &[0, 1, 2],
+            scale: 0.25,
+            head: all.head(0),
+            output: Target::new(&mut out, d),
+            scratch: scratch.as_mut_ptr(),
+            probabilities: None,
+        };
+        // SAFETY: the buffers were made for these sizes and the machine has the kernels.
+        unsafe { (cpu.kernels.f32.attend)(&block) };
+        let rows = kv.chunks_exact(2 * d).map(|row| row.split_at(d));
+        let (keys, values): (Vec<_>, Vec<_>) = rows.unzip();
+        for (query, found) in q.chunks_exact(d).zip(out.chunks_exact(d)) {
+            assert_close(found, &attention(query, &keys, &values).0, cpu.kernels.name);
+        }
+    }
+}
+
+#[test]
+fn a_short_window_is_the_beginning_of_one_filled_up_with_nothing() {
+    let (n_mels, d, frames) = (7, 16, 65);
+    for cpu in backends() {
+        let tensor =
+            |shape: &[usize], seed| Tensor::from_f32(shape, &noise(shape.iter().product(), seed));
+        let (conv1, conv2) = (tensor(&[d, n_mels, 3], 1), tensor(&[d, d, 3], 2));
+        let positions = tensor(&[FRAMES, d], 3);
+        let stem = cpu.stem((conv1, None), (conv2, None), positions).unwrap();
+        let short = noise(n_mels * 2 * frames, 4);
+        let mut whole = vec![0.0; n_mels * 2 * FRAMES];
+        for (whole, short) in whole.chunks_mut(2 * FRAMES).zip(short.chunks(2 * frames)) {
+            whole[..2 * frames].copy_from_slice(short);
+        }
+        let run = |mel: &[f32]| cpu.to_host(&cpu.run_stem(&stem, &[mel]).unwrap()).unwrap();
+        let (short, whole) = (run(&short), run(&whole));
+        // The last frame hears what the first convolution makes of nothing.
+        let heard = (frames - 1) * d;
+        assert_eq!(short.len(), frames * d);
+        assert_close(&short[..heard], &to_f64(&whole[..heard]), cpu.kernels.name);
     }
 }
 

@@ -16,6 +16,9 @@ pub(super) trait Vector: Copy {
     const LEN: usize;
 
     unsafe fn splat(value: f32) -> Self;
+    /// Has the cache fetch what lies there, if it can; any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(_address: *const u8) {}
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` floats, fewer than [`LEN`](Self::LEN), and zeros.
     unsafe fn load_part(from: *const f32, count: usize) -> Self;

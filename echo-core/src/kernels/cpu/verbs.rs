@@ -10,6 +10,7 @@ use super::layout::{Format, Packed};
 use super::product::Product;
 use super::rows::{Rows, decode_all, stacked_bias};
 use crate::error::{Error, Result};
+use crate::kernels::rank::{Ranked, Restriction};
 use crate::kernels::{Backend, CollectedAttention, FRAMES, LinearParts, Row};
 use crate::models::weights::{Tensor, Values};
 
@@ -116,11 +117,14 @@ impl Backend for Cpu {
 
     fn run_stem(&self, stem: &Stem, mels: &[&[f32]]) -> Result<Buffer> {
         let d_model = stem.conv1.outputs;
-        check(mels.iter().all(|mel| mel.len() == stem.n_mels * 2 * FRAMES), "a mel spectrogram")?;
-        let mut out = Buffer::new(&self.arena, mels.len() * FRAMES, d_model);
+        let values = mels.first().map_or(0, |mel| mel.len());
+        let frames = values / (2 * stem.n_mels).max(1);
+        let fits = frames <= FRAMES && values == 2 * frames * stem.n_mels;
+        check(fits && mels.iter().all(|mel| mel.len() == values), "a mel spectrogram")?;
+        let mut out = Buffer::new(&self.arena, mels.len() * frames, d_model);
         let output = Target::new(&mut out.data, d_model);
         for (window, mel) in mels.iter().enumerate() {
-            self.stem_window(stem, mel, output.at(window * FRAMES, 0));
+            self.stem_window(stem, mel, output.at(window * frames, 0));
         }
         Ok(out)
     }
@@ -191,7 +195,7 @@ impl Backend for Cpu {
 
     fn cross(&self, encoded: &Buffer, kv: &Packed, batch: usize, heads: usize) -> Result<Cross> {
         let fits = encoded.columns == kv.inputs && kv.outputs == 2 * kv.inputs;
-        let fits = fits && encoded.rows == batch * FRAMES && heads > 0;
+        let fits = fits && encoded.rows.is_multiple_of(batch.max(1)) && heads > 0;
         check(fits && kv.inputs.is_multiple_of(heads), "keys and values of windows")?;
         Ok(self.pack_cross(encoded, kv, batch, heads))
     }
@@ -204,6 +208,10 @@ impl Backend for Cpu {
     /// One window keeps every core busy.
     fn encoder_batch(&self) -> usize {
         1
+    }
+
+    fn hears_short_windows(&self) -> bool {
+        true
     }
 
     fn embed(&self, embedding: &Embedding, tokens: &[u32], positions: &[u32]) -> Result<Buffer> {
@@ -261,7 +269,28 @@ impl Backend for Cpu {
     ) -> Result<Vec<f32>> {
         let fits = x.columns == norm.weight.len() && x.columns == embedding.tokens.inputs;
         check(fits && positions.iter().all(|&row| row < x.rows), "rows to project")?;
-        Ok(self.project(x, positions, norm, embedding))
+        let mut logits = vec![0.0; positions.len() * embedding.tokens.outputs];
+        self.project(x, positions, (norm, embedding), &mut logits);
+        Ok(logits)
+    }
+
+    fn can_rank(&self, _vocab: usize) -> bool {
+        true
+    }
+
+    fn rank(
+        &self,
+        x: &Buffer,
+        positions: &[usize],
+        weights: (&Norm, &Embedding),
+        restrictions: &[Restriction],
+        count: usize,
+    ) -> Result<Vec<Ranked>> {
+        let (norm, embedding) = weights;
+        let fits = x.columns == norm.weight.len() && x.columns == embedding.tokens.inputs;
+        check(fits && positions.iter().all(|&row| row < x.rows), "rows to rank")?;
+        check(restrictions.len() == positions.len(), "restrictions of rows to rank")?;
+        Ok(self.rank_rows(x, positions, weights, restrictions, count))
     }
 }
 

@@ -9,7 +9,6 @@ mod beam;
 mod fallback;
 mod greedy;
 mod hypothesis;
-mod logits;
 pub(crate) mod prompt;
 mod rules;
 mod sample;

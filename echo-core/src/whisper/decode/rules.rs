@@ -3,7 +3,7 @@
 use super::suppress;
 use super::timestamps::TimestampRules;
 use crate::error::Result;
-use crate::kernels::rank::Restriction;
+use crate::kernels::rank::{self, Restriction};
 use crate::options::DecodeOptions;
 use crate::whisper::tokenizer::Tokenizer;
 
@@ -49,7 +49,7 @@ impl Rules {
         if self.repetition_penalty != 1.0 {
             suppress::penalise_repetition(logits, tokens, self.repetition_penalty);
         }
-        suppress::restrict(logits, &self.restriction(tokens, prefix_len));
+        rank::restrict(logits, &self.restriction(tokens, prefix_len));
     }
 
     /// Whether the rules leave the logits of what may be said as they are.
@@ -79,8 +79,8 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use super::super::logits::NEVER;
     use super::*;
+    use crate::kernels::logits::NEVER;
     use crate::whisper::tokenizer::{Tokenizer, small};
 
     fn forbidden(tokenizer: &Tokenizer, options: &DecodeOptions, said: &[u32]) -> Vec<u32> {

@@ -6,8 +6,8 @@
 //! what is drawn for a window does not depend on the windows decoded with it.
 
 use super::hypothesis::Hypothesis;
-use super::logits;
 use super::search::{Limits, Search};
+use crate::kernels::logits;
 use crate::kernels::rank::Ranked;
 
 /// A small generator of random numbers.

@@ -6,11 +6,11 @@
 use std::ops::Range;
 
 use super::hypothesis::Hypothesis;
-use super::logits;
 use super::prompt::Prompt;
 use super::rules::Rules;
 use crate::error::{Error, Result};
-use crate::kernels::rank::{Ranked, Restriction};
+use crate::kernels::logits;
+use crate::kernels::rank::{self, Ranked, Restriction};
 use crate::progress::CancelToken;
 use crate::whisper::network::{Encoded, Network, Session};
 
@@ -53,7 +53,7 @@ pub(super) trait Search: Send {
     /// The same, given the logits after each hypothesis, `(vocab)`.
     fn advance(&mut self, rows: &[Vec<f32>]) -> Vec<usize> {
         let count = self.wanted().unwrap_or_default();
-        let ranked: Vec<Ranked> = rows.iter().map(|row| logits::rank(row, count)).collect();
+        let ranked: Vec<Ranked> = rows.iter().map(|row| rank::rank(row, count)).collect();
         self.advance_ranked(&ranked)
     }
 

@@ -3,11 +3,7 @@
 //! Each rule changes the logits of one hypothesis in place, `(vocab)`. Order and arithmetic follow
 //! CTranslate2 (`decoding_utils.cc`), which faster-whisper decodes with.
 
-use std::ops::Range;
-
-use super::logits::{self, NEVER};
 use crate::error::{Error, Result};
-use crate::kernels::rank::Restriction;
 use crate::options::DecodeOptions;
 use crate::whisper::tokenizer::Tokenizer;
 
@@ -53,27 +49,6 @@ pub(super) fn blank_tokens(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let mut tokens = tokenizer.encode(" ")?;
     tokens.push(tokenizer.special.end_of_text);
     Ok(tokens)
-}
-
-/// Makes what is out impossible in `logits`.
-pub(super) fn restrict(logits: &mut [f32], restriction: &Restriction) {
-    let vocab = logits.len();
-    let inside = |range: &Range<u32>| {
-        let end = vocab.min(range.end as usize);
-        end.min(range.start as usize)..end
-    };
-    for range in &restriction.forbidden {
-        logits[inside(range)].fill(NEVER);
-    }
-    let Some(group) = &restriction.group else { return };
-    let group = inside(group);
-    let others = [0..group.start, group.end..vocab];
-    let highest = others.iter().map(|others| logits::highest(&logits[others.clone()]));
-    if logits::log_sum_exp(&logits[group]) > highest.fold(NEVER, f32::max) {
-        for others in others {
-            logits[others].fill(NEVER);
-        }
-    }
 }
 
 /// Makes tokens that were said already less likely (arXiv:1909.05858): a positive logit is divided
@@ -127,14 +102,6 @@ mod tests {
         assert_eq!(forbidden(&[1, 1], 2), [1]);
         assert!(forbidden(&[1, 2, 3, 1, 2], 0).is_empty());
         assert!(forbidden(&[1, 2], 3).is_empty());
-    }
-
-    #[test]
-    fn a_restriction_beyond_the_vocabulary_forbids_nothing_else() {
-        let mut logits = [1.0; 4];
-        let restriction = Restriction { forbidden: vec![2..3, 3..99, 50..60], group: Some(90..99) };
-        restrict(&mut logits, &restriction);
-        assert_eq!(logits, [1.0, 1.0, NEVER, NEVER]);
     }
 
     #[test]

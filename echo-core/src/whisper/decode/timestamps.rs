@@ -72,9 +72,9 @@ impl TimestampRules {
 
 #[cfg(test)]
 mod tests {
-    use super::super::logits::NEVER;
-    use super::super::suppress;
     use super::*;
+    use crate::kernels::logits::NEVER;
+    use crate::kernels::rank;
 
     const TEXT: u32 = 7;
 
@@ -90,7 +90,7 @@ mod tests {
     fn apply(rules: &TimestampRules, logits: &mut [f32], said: &[u32], has_prefix: bool) {
         let mut restriction = Restriction::default();
         rules.restrict(&mut restriction, said, has_prefix);
-        suppress::restrict(logits, &restriction);
+        rank::restrict(logits, &restriction);
     }
 
     /// Which kinds of token may follow: text, the end, and the range of times.

@@ -4,15 +4,13 @@
 //! written in lanes so that the compiler turns them into vector instructions, and `exp` is a
 //! polynomial (relative error below 2e-7) because the library's is a call for each element.
 
-use crate::kernels::rank::Ranked;
-
 /// A score that is never chosen.
-pub(super) const NEVER: f32 = f32::NEG_INFINITY;
+pub(crate) const NEVER: f32 = f32::NEG_INFINITY;
 
 const LANES: usize = 16;
 
 /// The highest logit; [`NEVER`] if there is none.
-pub(super) fn highest(logits: &[f32]) -> f32 {
+pub(crate) fn highest(logits: &[f32]) -> f32 {
     let (chunks, rest) = logits.as_chunks::<LANES>();
     let mut lanes = [NEVER; LANES];
     for chunk in chunks {
@@ -24,13 +22,13 @@ pub(super) fn highest(logits: &[f32]) -> f32 {
 }
 
 /// The first index of the highest logit, unless all are [`NEVER`].
-pub(super) fn index_of_highest(logits: &[f32]) -> Option<usize> {
+pub(crate) fn index_of_highest(logits: &[f32]) -> Option<usize> {
     let highest = highest(logits);
     if highest == NEVER { None } else { logits.iter().position(|&logit| logit == highest) }
 }
 
 /// `ln(sum(exp(logits)))`: what turns logits into log probabilities; [`NEVER`] for no chance at all.
-pub(super) fn log_sum_exp(logits: &[f32]) -> f32 {
+pub(crate) fn log_sum_exp(logits: &[f32]) -> f32 {
     let highest = highest(logits);
     if highest == NEVER {
         return NEVER;
@@ -39,7 +37,7 @@ pub(super) fn log_sum_exp(logits: &[f32]) -> f32 {
 }
 
 /// `sum(exp((logits - highest) * scale))`.
-pub(super) fn sum_exp(logits: &[f32], highest: f32, scale: f32) -> f32 {
+pub(crate) fn sum_exp(logits: &[f32], highest: f32, scale: f32) -> f32 {
     let (chunks, rest) = logits.as_chunks::<LANES>();
     let mut lanes = [0.0_f32; LANES];
     for chunk in chunks {
@@ -53,7 +51,7 @@ pub(super) fn sum_exp(logits: &[f32], highest: f32, scale: f32) -> f32 {
 
 /// `exp(x)` for x up to 0; below -87 it is nearly 0 instead of 0.
 #[inline]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let x = x.max(-87.0);
@@ -73,7 +71,7 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 /// The `count` highest logits with their indices, highest first; never one that is [`NEVER`].
-pub(super) fn highest_few(logits: &[f32], count: usize) -> Vec<(usize, f32)> {
+pub(crate) fn highest_few(logits: &[f32], count: usize) -> Vec<(usize, f32)> {
     let mut few: Vec<(usize, f32)> = Vec::with_capacity(count + 1);
     if count == 0 {
         return few;
@@ -106,16 +104,6 @@ pub(super) fn highest_few(logits: &[f32], count: usize) -> Vec<(usize, f32)> {
         consider(chunks.len() * LANES + lane, logit, &mut threshold);
     }
     few
-}
-
-/// The `count` likeliest tokens of a row, and its [`log_sum_exp`].
-pub(super) fn rank(logits: &[f32], count: usize) -> Ranked {
-    let likeliest = match count {
-        1 => index_of_highest(logits).map(|token| (token, logits[token])).into_iter().collect(),
-        _ => highest_few(logits, count),
-    };
-    let likeliest = likeliest.into_iter().map(|(token, logit)| (token as u32, logit)).collect();
-    Ranked { log_sum_exp: log_sum_exp(logits), likeliest }
 }
 
 #[cfg(test)]
