@@ -38,13 +38,32 @@ const MIN_POWER: f32 = 1e-10;
 /// Frames that one task computes: enough work to be worth handing out, 640 ms of sound.
 const TASK_FRAMES: usize = 64;
 
-/// One window of log-mel features: `(n_mels, 3000)`, band after band.
+/// One window of log-mel features: `(n_mels, frames)`, band after band.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Mel {
     /// Bands: 80 or 128.
     pub(crate) n_mels: usize,
-    /// `n_mels * 3000` values.
+    /// `n_mels * frames` values.
     pub(crate) values: Vec<f32>,
+}
+
+impl Mel {
+    /// Frames of each band: 3,000, or fewer of a window made [shorter](Self::shorten).
+    pub(crate) fn frames(&self) -> usize {
+        self.values.len() / self.n_mels.max(1)
+    }
+
+    /// Leaves out what comes after so many frames, rounded up to whole frames of the encoder.
+    pub(crate) fn shorten(&mut self, frames: usize) {
+        let (frames, whole) = (frames.next_multiple_of(2), self.frames());
+        if frames >= whole {
+            return;
+        }
+        for band in 1..self.n_mels {
+            self.values.copy_within(band * whole..band * whole + frames, band * frames);
+        }
+        self.values.truncate(self.n_mels * frames);
+    }
 }
 
 /// Computes log-mel features with a given number of bands.
@@ -264,6 +283,18 @@ pub(crate) mod tests {
     use candle_core::{Device, Tensor};
 
     use super::*;
+
+    #[test]
+    fn a_shorter_window_is_the_beginning_of_each_band() {
+        let whole = LogMel::new(80).window(&signal(), 0, 500, None);
+        let mut short = whole.clone();
+        short.shorten(299);
+        assert_eq!(short.frames(), 300, "whole frames of the encoder");
+        let bands = whole.values.chunks(WINDOW_FRAMES).flat_map(|band| &band[..300]);
+        assert!(short.values.iter().eq(bands));
+        short.shorten(1000);
+        assert_eq!(short.frames(), 300);
+    }
 
     /// 5 s: a chirp from 200 Hz to 3.2 kHz and noise by a congruential generator.
     pub(crate) fn signal() -> Vec<f32> {

@@ -123,12 +123,19 @@ impl<B: Backend> Whisper<B> {
         Ok(Self { backend, config, alignment_heads, encoder, decoder })
     }
 
-    /// The encoder's output over a batch of windows, `(batch * FRAMES, d_model)`.
+    /// The encoder's output over a batch of windows, `(batch * frames, d_model)`; all have as many.
     pub(super) fn run_encoder(&self, mels: &[Mel], cancel: &CancelToken) -> Result<B::Buffer> {
         let backend = &self.backend;
-        let values_per_window = self.config.n_mels * 2 * FRAMES;
-        if mels.iter().any(|mel| mel.values.len() != values_per_window) {
-            let expected = format!("features of {} bands are expected", self.config.n_mels);
+        let n_mels = self.config.n_mels;
+        let whole = 2 * FRAMES;
+        let frames = mels.first().map_or(whole, Mel::frames);
+        let is_heard = frames == whole
+            || self.backend.hears_short_windows()
+                && (1..whole).contains(&frames)
+                && frames.is_multiple_of(2);
+        let fits = |mel: &Mel| mel.n_mels == n_mels && mel.values.len() == n_mels * frames;
+        if !is_heard || !mels.iter().all(fits) {
+            let expected = format!("features of {n_mels} bands are expected");
             return Err(Error::inference("encoder", expected));
         }
         let mels: Vec<&[f32]> = mels.iter().map(|mel| mel.values.as_slice()).collect();
@@ -164,6 +171,10 @@ impl<B: Backend> Network for Whisper<B> {
             }
         }
         Ok(Encoded { windows: mels.len(), state: Box::new(layers) })
+    }
+
+    fn hears_short_windows(&self) -> bool {
+        self.backend.hears_short_windows()
     }
 
     fn session<'a>(

@@ -27,6 +27,11 @@ pub(crate) trait Network: Send + Sync {
     /// Runs the encoder once over a batch of windows; looks at `cancel` before every layer.
     fn encode(&self, mels: &[Mel], cancel: &CancelToken) -> Result<Encoded>;
 
+    /// Whether windows may be shorter than 30 s, each by itself, and take less time then.
+    fn hears_short_windows(&self) -> bool {
+        false
+    }
+
     /// Starts decoding: hypothesis `i` listens to window `windows[i]` and has said nothing yet.
     fn session<'a>(
         &'a self,

@@ -124,7 +124,10 @@ fn random_network_equals_the_reference<B: Backend>(backend: fn() -> B) {
 
 fn hypotheses_do_not_disturb_each_other<B: Backend>(backend: fn() -> B) {
     let network = tiny(backend(), 2);
-    let mels = [noise(NOISE_SEED), noise(7), noise(8)];
+    let mut mels = [noise(NOISE_SEED), noise(7), noise(8)];
+    if network.hears_short_windows() {
+        mels[1].shorten(701);
+    }
     let encoded = network.encode(&mels, &CancelToken::new()).unwrap();
     let alone: Vec<Encoded> = mels
         .iter()
