@@ -32,9 +32,10 @@ const FRAMES_PER_SECOND: f64 = 100.0;
 /// faster.
 ///
 /// The recogniser was trained on windows of 30 s, filled up with silence; with hardly any of it, it
-/// repeats itself. Of 2,847 words of long recordings `base` gets 144 wrong with all the silence and
-/// 142 with 6 s (int8, greedy; bf16, beam 5: 137 and 135), 145 with 3 s and 160 with 1.5 s. Of 2,404
-/// words of short clips, a window each, bf16 gets 10 more wrong, so these keep their silence.
+/// repeats itself. Of 2,847 words of long recordings `base` gets 144 wrong with all the silence, 142
+/// or 146 with 6 s, 145 with 3 s and 160 with 1.5 s (int8, greedy; bf16, beam 5: 137 with all, 135
+/// with 6 s). Of 2,404 words of short clips, a window each, bf16 gets 10 more wrong, so these keep
+/// their silence.
 const SILENCE_SECONDS: f64 = 6.0;
 
 /// Shorter rests of a chunk are not heard again: a syllable with its padding.
