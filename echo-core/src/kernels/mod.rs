@@ -8,7 +8,8 @@
 //!
 //! Shapes: a [`Backend::Buffer`] is `(rows, columns)`; an encoder's rows are `batch * frames` with
 //! 1,500 frames a window, or fewer where a [device says so](Backend::hears_short_windows), a
-//! decoder's rows are the new tokens of all hypotheses, one after the other as [`Row`] says. Heads lie side by side in the columns, `d_model = heads * d_head`.
+//! decoder's rows are the new tokens of all hypotheses, one after the other as [`Row`] says. Heads
+//! lie side by side in the columns, `d_model = heads * d_head`.
 
 #[cfg(any(feature = "candle", test))]
 pub(crate) mod candle;
