@@ -55,12 +55,26 @@ fn main() {
             Ok(_) => tell(&json!("cancelled")),
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                let result =
-                    json!({"version": 1, "language": "en", "duration": 2.0, "segments": segments});
+                let result = result(&run["options"]);
                 tell(&json!({"completed": {"result": result, "busy_seconds": 0.1}}));
             }
         }
     }
+}
+
+/// One segment, with the words and the speaker that the options ask for.
+fn result(options: &Value) -> Value {
+    let mut segment = json!({"start": 0.0, "end": 1.0, "text": "pretended"});
+    if options["word_timestamps"] == true {
+        segment["words"] = json!([{"word": "pretended", "start": 0.1, "end": 0.9, "score": 0.5}]);
+    }
+    let mut result = json!({"version": 1, "language": "en", "duration": 2.0});
+    if options["diarize"] == true {
+        segment["speaker"] = json!("SPEAKER_00");
+        result["speakers"] = json!(["SPEAKER_00"]);
+    }
+    result["segments"] = json!([segment]);
+    result
 }
 
 /// Says a word for every order of sound.

@@ -120,7 +120,7 @@ fn run(command: &Command, config: Config) -> Result<(), String> {
 
 async fn serve(config: Config) -> Result<(), String> {
     let address = config.address;
-    let has_auth = config.jwt_secret.is_some() || !config.api_keys.is_empty();
+    let has_auth = config.has_auth();
     let app = App::open(config)?;
     let listener = server::bind(address).map_err(|error| format!("{address}: {error}"))?;
     if !has_auth {

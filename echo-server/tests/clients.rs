@@ -12,7 +12,8 @@ fn tenants_see_only_their_own() {
     let mut server =
         TestServer::scripted(&folder, &[("JWT_SECRET", secret), ("ECHO_RATE_READ", "0")]);
     assert_eq!(server.get("/api/v1/transcriptions").json()["code"], "missing_credentials");
-    assert_eq!(server.get("/v1/models").json()["error"]["code"], Value::Null);
+    assert_eq!(server.get("/v1/models").json()["error"]["code"], "missing_credentials");
+    assert_eq!(server.get("/v1/models/a/b").json()["error"]["code"], "missing_credentials");
     assert_eq!(server.get("/health/live").status, 200);
     assert_eq!(server.get("/metrics").status, 401);
     let token = |tenant: &str, scope: &str| {

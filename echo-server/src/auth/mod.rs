@@ -117,7 +117,7 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
 
 /// Whether requests have to say who asks.
 pub fn is_required(app: &App) -> bool {
-    app.config.jwt_secret.is_some() || !app.config.api_keys.is_empty()
+    app.config.has_auth()
 }
 
 async fn identify(app: &App, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, Problem> {

@@ -141,6 +141,11 @@ impl Config {
         let reader = Reader { given };
         reader.config()
     }
+
+    /// Whether every caller has to say who it is.
+    pub fn has_auth(&self) -> bool {
+        self.jwt_secret.is_some() || !self.api_keys.is_empty()
+    }
 }
 
 /// Every variable with the value in force, secrets masked.

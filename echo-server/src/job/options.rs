@@ -178,6 +178,8 @@ const TEXTS: &[&str] = &[
     "callback_secret",
     "external_id",
 ];
+/// Those of them that may say anything.
+const FREE_TEXTS: &[&str] = &["initial_prompt", "callback_secret", "external_id"];
 const BOOLEANS: &[&str] =
     &["word_timestamps", "diarize", "condition_on_previous_text", "callback_include_result"];
 
@@ -195,7 +197,8 @@ impl Submission {
         let mut values = options;
         for (name, text) in fields {
             let name = name.trim_end_matches("[]");
-            // Forms made by Swagger UI and browsers send every field, empty where nothing was entered.
+            // Forms made by Swagger UI and browsers send every field, empty where nothing was entered;
+            // those made by scripts write `null`.
             if text.is_empty() || name.starts_with("x-") {
                 continue;
             }
@@ -246,13 +249,17 @@ fn text_list(text: &str) -> Vec<Value> {
 }
 
 fn text_value(name: &str, text: &str) -> Result<Value, Fault> {
+    if text == "null" && !FREE_TEXTS.contains(&name) {
+        return Ok(Value::Null);
+    }
     if TEXTS.contains(&name) {
         return Ok(json!(text));
     }
     if BOOLEANS.contains(&name) {
+        // Python's clients write their booleans with a capital.
         return match text {
-            "true" | "1" => Ok(json!(true)),
-            "false" | "0" => Ok(json!(false)),
+            "true" | "True" | "1" => Ok(json!(true)),
+            "false" | "False" | "0" => Ok(json!(false)),
             _ => Err(Fault::option(name, "out_of_range", "true or false")),
         };
     }
@@ -262,6 +269,22 @@ fn text_value(name: &str, text: &str) -> Result<Value, Fault> {
             Err(Fault::option(name, "out_of_range", "a JSON object"))
         }
         Err(_) => Ok(json!(text)),
+    }
+}
+
+/// The value with its whole numbers written as such: 7.0 is 7, says JSON Schema.
+fn whole(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e9 => {
+                json!(float as i64)
+            }
+            _ => Value::Number(number),
+        },
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, field)| (name, whole(field))).collect())
+        }
+        other => other,
     }
 }
 
@@ -282,7 +305,7 @@ impl Reader {
     ) -> T {
         match self.values.remove(name) {
             None | Some(Value::Null) => default,
-            Some(value) => match serde_json::from_value(value) {
+            Some(value) => match serde_json::from_value(whole(value)) {
                 Ok(value) if fits(&value) => value,
                 _ => {
                     self.faults.push(Fault::option(name, "out_of_range", expected));
@@ -298,8 +321,11 @@ impl Reader {
             move |text: &Option<String>| text.as_ref().is_none_or(|t| t.chars().count() <= limit)
         };
         let vad_fits = |v: &Vad| {
-            let are_probabilities = v.onset > 0.0 && v.onset < 1.0 && v.offset > 0.0;
-            are_probabilities && v.offset <= v.onset && (5.0..=30.0).contains(&v.chunk_seconds)
+            let is_probability = |p: f32| (0.01..=0.99).contains(&p);
+            is_probability(v.onset)
+                && is_probability(v.offset)
+                && v.offset <= v.onset
+                && (5.0..=30.0).contains(&v.chunk_seconds)
         };
         let defaults = JobOptions::default();
         let options = JobOptions {
@@ -336,7 +362,7 @@ impl Reader {
             vad: self.take(
                 "vad",
                 defaults.vad,
-                "{enabled, onset, offset: 0 to 1, offset at most onset, chunk_seconds: 5 to 30}",
+                "{enabled, onset, offset: 0.01 to 0.99, offset at most onset, chunk_seconds: 5 to 30}",
                 vad_fits,
             ),
             condition_on_previous_text: self.take(
@@ -366,7 +392,7 @@ impl Reader {
                 "callback_events",
                 all_ends(),
                 "completed, failed, cancelled",
-                |_| true,
+                |events: &Vec<_>| events.len() <= 3,
             ),
             callback_include_result: self.take(
                 "callback_include_result",
@@ -377,15 +403,10 @@ impl Reader {
             metadata: self.take(
                 "metadata",
                 Map::new(),
-                "16 keys of 64 bytes with values of 512",
+                "16 keys of 64 characters with values of 512",
                 metadata_fits,
             ),
-            external_id: self.take(
-                "external_id",
-                None,
-                "at most 128 bytes",
-                |id: &Option<String>| id.as_ref().is_none_or(|id| id.len() <= 128),
-            ),
+            external_id: self.take("external_id", None, "at most 128 characters", at_most(128)),
             options,
         }
     }
@@ -439,7 +460,12 @@ fn all_ends() -> Vec<CallbackEvent> {
 }
 
 fn metadata_fits(metadata: &Map<String, Value>) -> bool {
-    let fits = |(key, value): (&String, &Value)| key.len() <= 64 && value.to_string().len() <= 514;
+    let value_fits = |value: &Value| match value {
+        Value::String(text) => text.chars().count() <= 512,
+        Value::Object(_) | Value::Array(_) => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    };
+    let fits = |(key, value): (&String, &Value)| key.chars().count() <= 64 && value_fits(value);
     metadata.len() <= 16 && metadata.iter().all(fits)
 }
 
@@ -509,6 +535,8 @@ mod tests {
             ("hotwords[]", "Kühn"),
             ("initial_prompt", "42"),
             ("temperature", ""),
+            ("max_speakers", "null"),
+            ("external_id", "null"),
             ("vad", r#"{"onset": 0.6}"#),
             ("x-trace", "7"),
         ]);
@@ -519,6 +547,32 @@ mod tests {
         assert_eq!(read.options.initial_prompt.as_deref(), Some("42"));
         assert_eq!((read.options.vad.onset, read.options.vad.enabled), (0.6, true));
         assert_eq!(read.options.model, "base");
+        assert_eq!((read.options.max_speakers, read.external_id), (None, Some("null".to_owned())));
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_point() {
+        let given = json!({"beam_size": 7.0, "subtitle": {"max_lines": 3.0}, "temperature": 1.0});
+        let Value::Object(given) = given else { unreachable!() };
+        let options = Submission::from_map(given, "base").unwrap().options;
+        assert_eq!(
+            (options.beam_size, options.subtitle.max_lines, options.temperature),
+            (7, 3, 1.0)
+        );
+        let Value::Object(given) = json!({"beam_size": 7.5}) else { unreachable!() };
+        assert!(Submission::from_map(given, "base").is_err());
+    }
+
+    #[test]
+    fn notes_of_the_client_are_short_and_flat() {
+        let read = |metadata: Value| {
+            let given = [("metadata".to_owned(), metadata)].into_iter().collect();
+            Submission::from_map(given, "base").is_ok()
+        };
+        assert!(read(json!({"é": "é".repeat(512), "n": 1.5, "b": true, "none": null})));
+        assert!(!read(json!({"long": "é".repeat(513)})));
+        assert!(!read(json!({"é".repeat(65): 1})));
+        assert!(!read(json!({"nested": {"a": 1}})));
     }
 
     #[test]

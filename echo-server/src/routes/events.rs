@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::{Value, json};
 
+use super::query::Path;
 use crate::app::{App, Drain};
 use crate::auth::{Caller, READ};
 use crate::error::{Answer, Problem};

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::query::Path;
 use crate::app::App;
 use crate::auth::{ADMIN, Caller, KEY_PREFIX, READ, WRITE};
 use crate::clock::now_ms;
@@ -37,9 +38,8 @@ pub(super) async fn create(
         body.map_err(|error| Problem::new(422, "invalid_option", error.body_text()))?;
     let known = [READ, WRITE, ADMIN];
     let is_known = new.scopes.iter().all(|scope| known.contains(&scope.as_str()));
-    if !is_known || new.name.is_empty() || new.name.len() > 128 {
-        let detail =
-            "`name` is 1 to 128 bytes, `scopes` are of transcribe:read, transcribe:write and admin";
+    if !is_known || !(1..=128).contains(&new.name.chars().count()) {
+        let detail = "`name` is 1 to 128 characters, `scopes` are of transcribe:read, transcribe:write and admin";
         return Err(Problem::new(422, "invalid_option", detail));
     }
     let scopes =

@@ -55,7 +55,7 @@ fn read_cursor(text: &str) -> Option<(i64, String)> {
 fn read(fields: Vec<TextField>) -> Result<(ListQuery, Option<u32>), Problem> {
     let mut query = ListQuery { limit: 20, ..ListQuery::default() };
     let mut page: Option<u32> = None;
-    for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
+    for (name, value) in fields {
         let bad = |expected: &str| {
             Problem::new(400, "bad_query", format!("{name} is `{value}`, expected {expected}"))
         };
@@ -90,7 +90,7 @@ fn read(fields: Vec<TextField>) -> Result<(ListQuery, Option<u32>), Problem> {
             "created_after" => query.created_after = Some(time()?),
             "created_before" => query.created_before = Some(time()?),
             "external_id" => query.external_id = Some(value),
-            "q" => query.name_part = Some(value),
+            "q" => query.name_part = Some(value).filter(|part| !part.is_empty()),
             "include_total" => {
                 query.has_total = match value.as_str() {
                     "true" | "1" => true,

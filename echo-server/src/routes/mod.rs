@@ -71,7 +71,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/worker/jobs/{job_id}/audio", get(download::leased_audio));
     Router::new()
         .nest("/api/v1", workers.merge(api))
-        .nest("/v1", openai::router().layer(identified()))
+        .nest("/v1", openai::router().layer(identified()).layer(from_fn(openai::envelope)))
         .merge(health::router(app))
         .merge(docs::router(app))
         .merge(web::router(app))

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 
+use super::query::Path;
 use super::upload::submitted;
 use crate::app::App;
 use crate::auth::{Caller, WRITE};
@@ -23,7 +24,7 @@ pub(super) async fn retry(
     let job = job.ok_or_else(Problem::job_not_found)?;
     if !job.state.is_final() {
         let problem = Problem::new(409, "not_ready", "the transcription is not over");
-        return Err(problem.with("status", job.state.as_str()).retry_after(2));
+        return Err(problem.with("job_status", job.state.as_str()).retry_after(2));
     }
     let again = submit_again(&app, &caller, &job).await?;
     Ok(submitted(&app, &again))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::query::Query;
+use super::query::{Path, Query};
 use super::results::result_of;
 use crate::app::App;
 use crate::auth::{Caller, READ, WRITE};
@@ -22,17 +22,26 @@ use crate::store::{Attempt, Cancellation};
 use crate::worker;
 
 /// The longest wait of a request.
-const MAX_WAIT_SECONDS: u64 = 60;
+const MAX_WAIT_SECONDS: u32 = 60;
 
 /// The query of `GET`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Show {
-    /// `none` leaves the result out.
-    include: Option<String>,
+    include: Option<Include>,
     /// Seconds to wait for a change.
-    wait: Option<u64>,
+    wait: Option<u32>,
     /// The entity tag that is known already.
     since: Option<String>,
+}
+
+/// What comes along with a job.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Include {
+    /// The transcript of a completed one.
+    Result,
+    /// Nothing.
+    None,
 }
 
 /// Shows a job, at once or when it has changed.
@@ -44,7 +53,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Answer {
     caller.may(READ)?;
-    let wait = Duration::from_secs(query.wait.unwrap_or(0).min(MAX_WAIT_SECONDS));
+    let wait = Duration::from_secs(query.wait.unwrap_or(0).min(MAX_WAIT_SECONDS).into());
     let job = wait_for(&app, &caller, &id, wait, |job| match &query.since {
         Some(known) => job.etag().trim_matches('"') != known.trim_matches('"'),
         None => job.state.is_final(),
@@ -59,8 +68,7 @@ pub(super) async fn show(
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let attempts = attempts(&app, &job).await?;
-        let has_result =
-            job.state == JobState::Completed && query.include.as_deref() != Some("none");
+        let has_result = job.state == JobState::Completed && query.include != Some(Include::None);
         let result = if has_result { result_of(&app, &job).await.ok() } else { None };
         whole(&job, &attempts, result.as_deref())
     };

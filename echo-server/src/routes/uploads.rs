@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt;
 use sha2::Digest;
 
+use super::query::Path;
 use crate::app::App;
 use crate::auth::{Caller, WRITE};
 use crate::clock::http_date;
@@ -58,7 +59,10 @@ pub(super) async fn create(
     if length > app.config.max_file_bytes {
         return Err(upload::too_large(&app));
     }
-    let metadata = text(&headers, "upload-metadata").unwrap_or_default();
+    let metadata = match headers.get("upload-metadata") {
+        Some(value) => value.to_str().map_err(|_| bad_metadata("is not ASCII"))?,
+        None => "",
+    };
     let filename = filename(metadata)?;
     let about = About {
         tenant: caller.tenant,
@@ -245,19 +249,26 @@ fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, Problem> {
 
 /// The file's name in `Upload-Metadata: filename QQ==,filetype QQ==`.
 fn filename(metadata: &str) -> Result<Option<String>, Problem> {
-    let bad = |detail: &str| Problem::new(400, "bad_query", format!("Upload-Metadata {detail}"));
     if metadata.len() > MAX_METADATA_BYTES {
-        return Err(bad("is longer than 4096 bytes"));
+        return Err(bad_metadata("is longer than 4096 bytes"));
     }
-    for pair in metadata.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+    let mut found = None;
+    for pair in metadata.split(',').filter(|_| !metadata.is_empty()) {
         let (name, value) = pair.split_once(' ').unwrap_or((pair, ""));
-        let value = STANDARD.decode(value.trim()).map_err(|_| bad("is not in base64"))?;
-        if matches!(name, "filename" | "name") {
-            let value = String::from_utf8(value).map_err(|_| bad("is not UTF-8"))?;
-            return Ok(Some(clean_filename(&value)).filter(|name| !name.is_empty()));
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(bad_metadata("has a pair without a name"));
+        }
+        let value = STANDARD.decode(value).map_err(|_| bad_metadata("is not in base64"))?;
+        if found.is_none() && matches!(name, "filename" | "name") {
+            let name = clean_filename(&String::from_utf8_lossy(&value));
+            found = Some(name).filter(|name| !name.is_empty());
         }
     }
-    Ok(None)
+    Ok(found)
+}
+
+fn bad_metadata(detail: &str) -> Problem {
+    Problem::new(400, "bad_query", format!("Upload-Metadata {detail}"))
 }
 
 /// What the bytes of a piece have to give.

@@ -50,7 +50,7 @@ pub(super) async fn usage(
 
 /// A time, or the beginning of a day.
 fn moment(name: &str, text: Option<&str>) -> Result<Option<i64>, Problem> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = text else { return Ok(None) };
     let known = parse_rfc3339(text).or_else(|| parse_rfc3339(&format!("{text}T00:00:00Z")));
     let expected = "expected a day such as 2026-11-22 or a time such as 2026-11-22T11:00:00Z";
     known.map(Some).ok_or_else(|| Problem::new(400, "bad_query", format!("{name}: {expected}")))

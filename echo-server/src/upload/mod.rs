@@ -32,7 +32,8 @@ const QUEUE: Duration = Duration::from_secs(10);
 /// How long and how far a refused body is read on.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 4 << 20;
-const MAX_PARTS: usize = 64;
+/// More than there are options and hotwords.
+const MAX_PARTS: usize = 256;
 const MAX_FIELD_BYTES: usize = 64 * 1024;
 
 /// What came in a body.
@@ -112,7 +113,8 @@ async fn read_form(app: &App, mut form: Multipart) -> Result<Form, Problem> {
         let next = pace.wait(form.next_field()).await?;
         let Some(mut field) = next.map_err(|error| bad_form(&error))? else { break };
         if count >= MAX_PARTS {
-            return Err(Problem::new(400, "bad_multipart", "more than 64 parts").closing());
+            return Err(Problem::new(400, "bad_multipart", format!("more than {MAX_PARTS} parts"))
+                .closing());
         }
         let name = field.name().unwrap_or_default().to_owned();
         if name == "file" {

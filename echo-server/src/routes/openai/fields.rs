@@ -47,7 +47,7 @@ pub(super) struct Asked {
 }
 
 /// Every name of the model.
-pub(super) fn names(model: &str) -> Vec<String> {
+pub(in crate::routes) fn names(model: &str) -> Vec<String> {
     let aliases = ALIASES.iter().map(|alias| (*alias).to_owned());
     std::iter::once(model.to_owned()).chain(aliases).collect()
 }
@@ -82,7 +82,13 @@ impl Asked {
                 "timestamp_granularities" => {
                     granularities.extend(text.split(',').map(|item| item.trim().to_owned()))
                 }
-                "stream" => is_streamed = matches!(text.as_str(), "true" | "1" | "True"),
+                "stream" => {
+                    is_streamed = match text.as_str() {
+                        "true" | "True" => true,
+                        "" | "false" | "False" => false,
+                        _ => return Err(bad("stream", "true or false")),
+                    }
+                }
                 name if OURS.contains(&name) => ours.push((name.to_owned(), text)),
                 other => ignored.push(other.to_owned()),
             }

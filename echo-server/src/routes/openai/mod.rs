@@ -10,13 +10,15 @@ mod stream;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use echo_core::Task;
 use serde_json::{Value, json};
 
+use super::query::Path;
 use super::results::result_of;
 use super::transcription::wait_for;
 use crate::app::App;
@@ -28,6 +30,7 @@ use crate::submit::{check_room, submit_file};
 use crate::upload;
 use crate::worker;
 use fields::Asked;
+pub(super) use fields::names;
 
 /// OpenAI's endpoints.
 pub(super) fn router() -> Router<Arc<App>> {
@@ -36,6 +39,16 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/audio/translations", post(translate).layer(DefaultBodyLimit::disable()))
         .route("/models", get(models))
         .route("/models/{id}", get(model))
+        .fallback(super::not_found)
+}
+
+/// Refusals from outside the handlers, such as of a token, in OpenAI's envelope, too.
+pub(super) async fn envelope(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => OpenAiError(problem).into_response(),
+        None => response,
+    }
 }
 
 /// A problem in OpenAI's envelope, which is all that their clients understand.
