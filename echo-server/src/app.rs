@@ -14,6 +14,7 @@ use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::live::Desk;
 use crate::metrics::Metrics;
+use crate::probe::Probe;
 use crate::queue::{Dispatcher, Nats, Push, Pushed};
 use crate::secrets::{Secret, sha256_hex, token};
 use crate::storage::Files;
@@ -56,6 +57,8 @@ pub struct App {
     pub pool: Pool,
     /// What tells workers on other machines of jobs, if there are such.
     pub queue: Option<Arc<dyn Dispatcher>>,
+    /// What its probes saw.
+    pub probe: Probe,
     /// Its counters.
     pub metrics: Metrics,
     /// How often tenants may ask.
@@ -116,6 +119,7 @@ impl App {
             desk: Desk::default(),
             pool: Pool::new(if queue.is_some() { 0 } else { config.worker_slots }),
             queue,
+            probe: Probe::default(),
             metrics: Metrics::default(),
             limits: Limits::default(),
             cache: ResultCache::new(&config.redis_url, config.cache_ttl),

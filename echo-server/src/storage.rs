@@ -9,7 +9,7 @@
 //! A file is written in `parts`, flushed to the disk, renamed, and its folder flushed, before a row
 //! may speak of it.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use crate::secrets::{hex, token};
 use crate::store::Orphans;
 
 /// What is written at once; a few of these are all that an upload holds in memory.
-const WRITE_BYTES: usize = 256 * 1024;
+const WRITE_BYTES: usize = 64 * 1024;
 /// What is kept of a file's beginning.
 const HEAD_BYTES: usize = 512;
 
@@ -61,10 +61,10 @@ impl Files {
     /// The file system's.
     pub async fn part(&self) -> io::Result<Part> {
         let path = self.root.join("parts").join(token());
-        let mut file = File::options().write(true).create_new(true).open(&path).await?;
-        file.set_max_buf_size(WRITE_BYTES);
-        let (hasher, head) = (Sha256::new(), Vec::new());
-        Ok(Part { path: Some(path), file, hasher, size_bytes: 0, head })
+        let file = File::options().write(true).create_new(true).open(&path).await?;
+        let sink = Sink { file: file.into_std().await, hasher: Sha256::new() };
+        let (buffer, head) = (Vec::with_capacity(WRITE_BYTES), Vec::new());
+        Ok(Part { path: Some(path), sink: Some(sink), buffer, size_bytes: 0, head })
     }
 
     /// Where the sound of this digest lies.
@@ -82,12 +82,20 @@ impl Files {
     /// # Errors
     /// The file system's.
     pub async fn keep(&self, mut part: Part) -> io::Result<Blob> {
-        part.file.flush().await?;
-        part.file.sync_data().await?;
-        let hash = hex(&part.hasher.finalize_reset());
-        if let Some(path) = part.path.take() {
-            settle(&path, &self.blob_path(&hash)).await?;
-        }
+        part.spill().await?;
+        let (Some(sink), Some(path)) = (part.sink.take(), &part.path) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let files = self.clone();
+        let path = path.clone();
+        let hash = blocking(move || {
+            sink.file.sync_data()?;
+            let hash = hex(&sink.hasher.finalize());
+            settle(&path, &files.blob_path(&hash))?;
+            Ok(hash)
+        });
+        let hash = hash.await?;
+        part.path = None;
         Ok(Blob { hash, size_bytes: part.size_bytes, head: std::mem::take(&mut part.head) })
     }
 
@@ -116,7 +124,8 @@ impl Files {
             fs::copy(path, &link).await?;
             File::open(&link).await?.sync_all().await?;
         }
-        settle(&link, &self.blob_path(&hash)).await?;
+        let place = self.blob_path(&hash);
+        blocking(move || settle(&link, &place)).await?;
         Ok(Blob { hash, size_bytes, head })
     }
 
@@ -131,7 +140,8 @@ impl Files {
             file.write_all(json).await?;
             file.flush().await?;
             file.sync_data().await?;
-            settle(&path, &self.result_path(key)).await
+            let (path, place) = (path.clone(), self.result_path(key));
+            blocking(move || settle(&path, &place)).await
         };
         let written = written.await;
         if written.is_err() {
@@ -219,21 +229,36 @@ fn extend_head(head: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Moves a finished part to its place, for good.
-async fn settle(part: &Path, place: &Path) -> io::Result<()> {
+fn settle(part: &Path, place: &Path) -> io::Result<()> {
     let Some(folder) = place.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    fs::create_dir_all(folder).await?;
-    fs::rename(part, place).await?;
-    File::open(folder).await?.sync_all().await
+    std::fs::create_dir_all(folder)?;
+    std::fs::rename(part, place)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Runs what waits for the disk, or counts long, where it stops nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// Sound while it is being written; dropped, it leaves nothing behind.
 #[derive(Debug)]
 pub struct Part {
     path: Option<PathBuf>,
-    file: File,
-    hasher: Sha256,
+    /// With those who write at the moment, if anybody does.
+    sink: Option<Sink>,
+    buffer: Vec<u8>,
     size_bytes: u64,
     head: Vec<u8>,
+}
+
+/// Where the bytes of a part go.
+#[derive(Debug)]
+struct Sink {
+    file: std::fs::File,
+    hasher: Sha256,
 }
 
 impl Part {
@@ -243,9 +268,31 @@ impl Part {
     /// The file system's.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         extend_head(&mut self.head, bytes);
-        self.hasher.update(bytes);
         self.size_bytes += bytes.len() as u64;
-        self.file.write_all(bytes).await
+        for bytes in bytes.chunks(WRITE_BYTES) {
+            if self.buffer.len() + bytes.len() > WRITE_BYTES {
+                self.spill().await?;
+            }
+            self.buffer.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes what has gathered.
+    async fn spill(&mut self) -> io::Result<()> {
+        let Some(mut sink) = self.sink.take() else {
+            return Err(io::Error::other("an earlier write failed"));
+        };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = blocking(move || {
+            sink.hasher.update(&buffer);
+            sink.file.write_all(&buffer)?;
+            buffer.clear();
+            Ok((sink, buffer))
+        });
+        let (sink, buffer) = written.await?;
+        (self.sink, self.buffer) = (Some(sink), buffer);
+        Ok(())
     }
 
     /// The first bytes, up to 512.

@@ -17,6 +17,7 @@ use crate::app::{App, Drain};
 use crate::auth::{self, ADMIN, Caller};
 use crate::error::Problem;
 use crate::metrics::label_text;
+use crate::probe::Sight;
 use crate::worker::SlotState;
 
 /// The endpoints of operators.
@@ -43,10 +44,9 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     (status, axum::Json(checks)).into_response()
 }
 
-async fn checks(app: &App) -> (bool, Value) {
-    let database = app.db.call(|store| store.load("")).await;
-    let free = app.files.free_bytes();
-    let has_room = free.as_ref().is_ok_and(|free| *free >= app.config.min_free_disk_bytes);
+async fn checks(app: &Arc<App>) -> (bool, Value) {
+    let Sight { load, free_bytes } = app.probe.look(app).await;
+    let has_room = free_bytes.is_some_and(|free| free >= app.config.min_free_disk_bytes);
     let slots = app.pool.slots();
     let free_slots = slots.iter().filter(|slot| **slot == SlotState::Free).count();
     let reason = slots.iter().find_map(|slot| match slot {
@@ -57,20 +57,21 @@ async fn checks(app: &App) -> (bool, Value) {
     // A queue that can be reached has workers, or will: jobs wait for them there.
     let is_reachable = app.queue.as_ref().map(|queue| queue.is_reachable());
     let has_workers = app.pool.is_ready() || is_reachable == Some(true);
-    let is_ready = database.is_ok() && has_room && has_workers && !is_draining;
+    let is_ready = load.is_some() && has_room && has_workers && !is_draining;
     let status = match (is_draining, is_ready) {
         (true, _) => "draining",
         (false, true) => "ready",
         (false, false) => "not_ready",
     };
-    let load = database.as_ref().copied().unwrap_or_default();
+    let has_database = load.is_some();
+    let load = load.unwrap_or_default();
     let document = json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
         "checks": {
-            "database": if database.is_ok() { "ok" } else { "failed" },
-            "storage": if free.is_ok() { "ok" } else { "failed" },
-            "disk": { "free_bytes": free.ok(), "ok": has_room },
+            "database": if has_database { "ok" } else { "failed" },
+            "storage": if free_bytes.is_some() { "ok" } else { "failed" },
+            "disk": { "free_bytes": free_bytes, "ok": has_room },
             "queue": { "backend": app.queue.as_ref().map_or("embedded", |queue| queue.name()), "reachable": is_reachable, "pending": load.pending, "processing": load.processing },
             "workers": { "slots_total": slots.len(), "slots_free": free_slots, "ok": has_workers, "reason": reason },
             "cache": app.cache.describe(),

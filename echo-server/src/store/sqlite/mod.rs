@@ -1,6 +1,6 @@
 //! Jobs in SQLite: one writing connection, several reading ones, a write-ahead log.
 //!
-//! `synchronous = FULL`: when a submission is answered, it is on the disk.
+//! When a submission is answered, it is on the disk: see `sync`.
 
 mod cancel;
 mod deliveries;
@@ -11,7 +11,9 @@ mod list;
 mod outbox;
 mod rows;
 mod submit;
+mod sync;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +40,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct SqliteStore {
     path: Option<PathBuf>,
     writer: Mutex<Connection>,
+    /// Of a database in a file.
+    log: Option<sync::Log>,
     readers: Mutex<Vec<Connection>>,
 }
 
@@ -69,21 +73,31 @@ impl SqliteStore {
         };
         writer.busy_timeout(BUSY_TIMEOUT)?;
         writer.pragma_update(None, "journal_mode", "WAL")?;
-        writer.pragma_update(None, "synchronous", "FULL")?;
+        // The log is flushed by `sync`, for several transactions at once.
+        writer.pragma_update(None, "synchronous", "NORMAL")?;
         migrate(&mut writer, is_migrated)?;
         Ok(Self {
             path: path.map(Path::to_path_buf),
+            log: path.map(sync::Log::of),
             writer: Mutex::new(writer),
             readers: Mutex::new(Vec::new()),
         })
     }
 
-    /// Runs one writing transaction; an error undoes all of it.
+    /// Runs one writing transaction; an error undoes all of it. What it changed is on the disk then.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let mut writer = lock(&self.writer);
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&transaction)?;
         transaction.commit()?;
+        let commit = self.log.as_ref().map(|log| (log, log.committed()));
+        drop(writer);
+        if let Some((log, commit)) = commit {
+            log.flush(commit).map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull => StoreError::Full,
+                _ => StoreError::Database(Box::new(error)),
+            })?;
+        }
         Ok(done)
     }
 
