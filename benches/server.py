@@ -9,8 +9,8 @@ take of the processor is in the figures.
 
     uploads   1,000 uploads of 1 MB at once: all accepted, at once or on retry; memory; `/health` meanwhile
     large     4 uploads of 300 MB at once: memory over idle
-    slow      500 half-sent headers, 500 bodies at 1 byte/s, 200 event streams that nobody reads: when they are cut
-              off, and `GET /health` meanwhile
+    slow      500 half-sent headers, 500 bodies at 1 byte/s, 200 readers that do not read: when they are cut off, and
+              `GET /health` meanwhile
     status    `GET /transcription/{id}` 1,000 times a second
     enqueue   submissions by URL (a row, no file) and of small files, by 64 clients
 """
@@ -216,7 +216,7 @@ async def until_closed(reader: asyncio.StreamReader, began: float) -> float:
 
 async def slow(server: Server) -> None:
     address = (server.host, server.port)
-    _, _, answer = await Client(address).ask("POST", "/api/v1/upload/file", *form(1024, 0, bytes(1024)))
+    _, _, answer = await Client(address).ask("POST", "/api/v1/upload/file", *form(16 * MB, 0, bytes(MB)))
     job = json.loads(answer)["job_id"]
     health, began = Watch(server, "/health", 50), time.monotonic()
 
@@ -241,14 +241,23 @@ async def slow(server: Server) -> None:
     async def silent_reader() -> object:
         reader, writer = await asyncio.open_connection(*address)
         writer.transport.pause_reading()
-        writer.write(f"GET /api/v1/transcription/{job}/events HTTP/1.1\r\nhost: echo\r\n\r\n".encode())
+        writer.write(f"GET /api/v1/transcription/{job}/audio HTTP/1.1\r\nhost: echo\r\n\r\n".encode())
         return reader, writer
 
+    async def readers_gone() -> float:
+        """When the server has closed the files that it was sending."""
+        audio = lambda: sum("/blobs/" in os.readlink(path) for path in Path(f"/proc/{server.process.pid}/fd").iterdir())
+        while audio():
+            await asyncio.sleep(0.2)
+        return time.monotonic() - began
+
     readers = await asyncio.gather(*(silent_reader() for _ in range(READERS)))
+    gone = asyncio.create_task(readers_gone())
     ends = await asyncio.gather(*(half_header() for _ in range(SLOW)), *(dripping_body() for _ in range(SLOW)))
     headers, bodies = ends[:SLOW], ends[SLOW:]
     print(f"slow: half headers closed after {min(headers):.1f} to {max(headers):.1f} s, bodies at 1 byte/s after "
-          f"{min(bodies):.1f} to {max(bodies):.1f} s; with {len(readers)} streams unread {server.memory('VmRSS'):.0f} MB")
+          f"{min(bodies):.1f} to {max(bodies):.1f} s, {len(readers)} readers that do not read after {await gone:.1f} s; "
+          f"peak memory {server.memory('VmHWM'):.0f} MB")
     print(f"slow: /health meanwhile {percentiles(health.end())}")
     for _, writer in readers:
         writer.close()

@@ -23,6 +23,7 @@ pub mod live;
 pub mod metrics;
 pub mod net;
 pub mod outbound;
+pub mod patience;
 pub mod probe;
 pub mod queue;
 pub mod remote;

@@ -22,6 +22,7 @@ use crate::app::{App, Drain};
 use crate::auth::Peer;
 use crate::clock::now_ms;
 use crate::outbound;
+use crate::patience::Impatient;
 use crate::queue;
 use crate::routes;
 use crate::store::Horizon;
@@ -30,6 +31,8 @@ use crate::worker;
 
 /// The longest time between the first byte of a request and the last of its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time in which nothing of an answer is taken.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a connection held in memory.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 const BACKLOG: u32 = 4096;
@@ -124,6 +127,7 @@ async fn accept(app: &App, listener: &TcpListener, router: Router, open: &watch:
 }
 
 fn connection(stream: TcpStream, peer: SocketAddr, router: Router, open: &watch::Sender<()>) {
+    let stream = Impatient::new(stream, WRITE_TIMEOUT);
     let service = router.map_request(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
         request
