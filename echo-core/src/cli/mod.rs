@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
 
 mod arguments;
+mod coloured;
 mod diarize;
 mod interrupt;
 mod models;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::arguments::{DetectArguments, ModelArguments, TranscribeArguments};
+use super::coloured::{self, Coloured};
 use super::terminal::{self, DownloadBars};
 use super::{DONE, FAILED, complain, interrupt};
 use crate::error::{Error, Result};
@@ -194,9 +195,15 @@ impl<'a> Plan<'a> {
         };
         for output in outputs {
             match output {
-                Output::Stdout(format) => transcript
-                    .write(writer(*format, file), io::stdout().lock())
-                    .map_err(|error| Error::io("standard output", error))?,
+                Output::Stdout(format) => {
+                    let writer = match format {
+                        OutputFormat::Txt if coloured::is_wanted() => Box::new(Coloured),
+                        format => writer(*format, file),
+                    };
+                    transcript
+                        .write(writer, io::stdout().lock())
+                        .map_err(|error| Error::io("standard output", error))?;
+                }
                 Output::File(format, path) => {
                     transcript.save_as(path, writer(*format, file))?;
                     if !self.arguments.model.quiet {
