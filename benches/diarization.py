@@ -4,6 +4,7 @@
     diarization.py --audio DIR --out DIR [--threads N]                run Echo, then print the table
     diarization.py --audio DIR --out DIR --score [--files]            print the table of all engines in OUT
     diarization.py --audio DIR --out DIR --vad silero,pyannote        detection error of speech regions
+    diarization.py --audio DIR --out DIR --vad silero --chunks        the same of what the recogniser hears
     diarization.py --audio DIR --out DIR --plot NAME                  OUT/NAME.svg: Echo's turns beside the reference
 
 DIR holds NAME.rttm (and NAME.uem, the stretch that is scored) beside NAME.flac, .wav or .mp3. Echo writes
@@ -67,6 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--files", action="store_true", help="a line for each file, too")
     parser.add_argument("--plot", metavar="NAME", help="draw one recording")
     parser.add_argument("--vad", metavar="MODEL,..", help="measure speech regions: silero, pyannote")
+    parser.add_argument("--chunks", action="store_true", help="measure the recogniser's chunks instead")
     return parser.parse_args()
 
 
@@ -147,19 +149,32 @@ def read_cost(folder: Path) -> str:
 
 
 def measure_speech(model: str, recordings: list[Recording], arguments: argparse.Namespace) -> None:
-    program, sums, cpu_s = find_program("echo-asr", arguments.echo), {}, 0.0
+    """Detection error of one detector, and its time with loading and decoding."""
+    line = [find_program("echo-asr", arguments.echo), "speech", "--offline", "--vad", model]
+    line += ["--chunks"] * arguments.chunks + arguments.echo_options.split()
+    each, cpu_s = [], 0.0
     for recording in recordings:
-        line = [program, "speech", "--offline", "--vad", model, *arguments.echo_options.split(), recording.path]
-        measured = run_measured(line, env=environment(arguments.threads))
+        measured = run_measured([*line, recording.path], env=environment(arguments.threads))
         if measured.exit_code != 0:
             sys.exit(f"error: echo-asr ended with {measured.exit_code}: {measured.stderr[-2000:]}")
         regions = [tuple(map(float, row.split("\t"))) for row in measured.stdout.splitlines()]
-        der.add(sums, der.detection(recording.turns, regions, recording.span))
+        each.append(der.detection(recording.turns, regions, recording.span))
         cpu_s += measured.cpu_s
-    total = sums["total"]
     audio_s = sum(recording.span[1] for recording in recordings)
-    print(f"{model}: {der.rate(sums):.1f} % = miss {100 * sums['miss'] / total:.1f} + false alarm "
-          f"{100 * sums['false_alarm'] / total:.1f}; {3600 * cpu_s / audio_s:.0f} CPU s per hour, loading and decoding included")
+    for title, part in {"all": each, "first half": each[0::2], "second half": each[1::2]}.items():
+        print(f"{model}, {title}: {detection_rates(part)}")
+    print(f"{model}: {3600 * cpu_s / audio_s:.1f} CPU s per hour of audio, loading and decoding included")
+    if arguments.files:
+        for recording, sums in zip(recordings, each):
+            print(f"{model}, {recording.name}: {detection_rates([sums])}")
+
+
+def detection_rates(each: list[dict[str, float]]) -> str:
+    sums: dict[str, float] = {}
+    for part in each:
+        der.add(sums, part)
+    miss, false_alarm = (100 * sums[key] / sums["total"] for key in ("miss", "false_alarm"))
+    return f"{der.rate(sums):.1f} % = miss {miss:.1f} + false alarm {false_alarm:.1f}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 use crate::audio::AudioSource;
 use crate::error::Result;
 use crate::models::{Download, ModelStore};
-use crate::options::{Diarization, VadModel, VadOptions};
+use crate::options::{Diarization, VadOptions};
 use crate::pipeline::Networks;
 use crate::progress::{CancelToken, Progress};
 use crate::threads::{Threads, check_threads};
@@ -100,7 +100,9 @@ impl Diarizer {
         self.networks.turns(source.into(), options, &mut on_progress, &self.cancel)
     }
 
-    /// Where speech is, in order; [`VadModel::Silero`] needs no download.
+    /// Where speech is, in order, each region padded; [`VadModel::Silero`](crate::VadModel::Silero) needs no download.
+    /// [`VadOptions::for_regions`] has the settings that come nearest to what people mark; the default
+    /// ones are the recogniser's.
     ///
     /// # Errors
     /// As for [`turns`](Self::turns).
@@ -109,9 +111,19 @@ impl Diarizer {
         source: impl Into<AudioSource>,
         options: &VadOptions,
     ) -> Result<Vec<Region>> {
-        if options.model == VadModel::Pyannote {
-            self.networks.segmentation(&mut |_: &Download| {})?;
-        }
         self.networks.speech(source.into(), options, &self.cancel)
+    }
+
+    /// What a [`Transcriber`](crate::Transcriber) would hear at once in its batches: speech in chunks of at most one
+    /// window, without long silences.
+    ///
+    /// # Errors
+    /// As for [`turns`](Self::turns).
+    pub fn chunks(
+        &self,
+        source: impl Into<AudioSource>,
+        options: &VadOptions,
+    ) -> Result<Vec<Region>> {
+        self.networks.chunks(source.into(), options, &self.cancel)
     }
 }

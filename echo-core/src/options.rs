@@ -69,8 +69,8 @@ pub enum VadModel {
     /// Silero, which the crate carries.
     #[default]
     Silero,
-    /// pyannote's segmentation-3.0, which hears quiet and overlapping speech better and is the
-    /// network of diarization, too; a model of the catalogue, 6 MB.
+    /// The network of pyannote.audio that WhisperX detects speech with, which hears quiet and
+    /// overlapping speech better; a model of the catalogue, 18 MB.
     Pyannote,
     /// Nothing: all of the source is taken for speech.
     None,
@@ -403,6 +403,17 @@ impl Default for VadOptions {
 }
 
 impl VadOptions {
+    /// Settings for [`Diarizer::speech`](crate::Diarizer::speech) that come nearest to what people mark as speech: quiet
+    /// speech is heard, and a breath is no pause. The default settings are for the recogniser, which
+    /// is better off with less.
+    pub fn for_regions(model: VadModel) -> Self {
+        let (onset, offset, min_silence_ms, pad_ms) = match model {
+            VadModel::Silero | VadModel::None => (0.15, 0.1, 700, 50),
+            VadModel::Pyannote => (0.5, 0.363, 300, 0),
+        };
+        Self { model, onset, offset, min_silence_ms, pad_ms, ..Self::default() }
+    }
+
     /// Checks every value.
     ///
     /// # Errors

@@ -188,11 +188,10 @@ pub struct Builder {
 }
 
 /// What is loaded beside the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Beside {
-    Nothing,
-    Segmentation,
-    Diarizer,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Beside {
+    detection: bool,
+    diarizer: bool,
 }
 
 impl fmt::Debug for Builder {
@@ -213,7 +212,7 @@ impl Default for Builder {
             options: EngineOptions::default(),
             on_download: None,
             cancel: CancelToken::new(),
-            beside: Beside::Nothing,
+            beside: Beside::default(),
         }
     }
 }
@@ -266,13 +265,13 @@ impl Builder {
     /// Loads the network of [`VadModel::Pyannote`](crate::VadModel::Pyannote) now, not when it is
     /// first asked for.
     pub fn with_pyannote(mut self) -> Self {
-        self.beside = self.beside.max(Beside::Segmentation);
+        self.beside.detection = true;
         self
     }
 
     /// Loads the networks that tell speakers apart now, not when they are first asked for.
     pub fn with_diarizer(mut self) -> Self {
-        self.beside = Beside::Diarizer;
+        self.beside.diarizer = true;
         self
     }
 
@@ -307,10 +306,11 @@ impl Builder {
             let stored = store.pull(aligner, &mut *report)?;
             engine.load_aligner(aligner, &stored.path)?;
         }
-        match self.beside {
-            Beside::Nothing => {}
-            Beside::Segmentation => drop(engine.networks.segmentation(report)?),
-            Beside::Diarizer => drop(engine.networks.diarizer(report)?),
+        if self.beside.detection {
+            engine.networks.detection(&mut *report)?;
+        }
+        if self.beside.diarizer {
+            engine.networks.diarizer(report)?;
         }
         Ok(Transcriber { engine: Arc::new(engine) })
     }

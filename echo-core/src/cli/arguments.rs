@@ -162,6 +162,10 @@ pub(super) struct SpeechArguments {
     #[arg(long, value_enum, default_value_t = VadArgument::Silero, value_name = "MODEL")]
     vad: VadArgument,
 
+    /// What the recogniser would hear at once, not where speech is.
+    #[arg(long)]
+    pub(super) chunks: bool,
+
     /// Speech opens at this probability.
     #[arg(long, value_name = "P")]
     onset: Option<f32>,
@@ -190,7 +194,10 @@ pub(super) struct SpeechArguments {
 impl SpeechArguments {
     /// The library's options.
     pub(super) fn options(&self) -> VadOptions {
-        let mut options = VadOptions { model: self.vad.into(), ..VadOptions::default() };
+        let mut options = match self.chunks {
+            true => VadOptions { model: self.vad.into(), ..VadOptions::default() },
+            false => VadOptions::for_regions(self.vad.into()),
+        };
         options.onset = self.onset.unwrap_or(options.onset);
         options.offset = self.offset.unwrap_or(options.offset);
         options.pad_ms = self.pad_ms.unwrap_or(options.pad_ms);

@@ -68,8 +68,13 @@ fn diarize_file(
 
 pub(super) fn speech(arguments: &SpeechArguments) -> u8 {
     let cancel = interrupt::token();
-    let regions = diarizer(arguments.offline, arguments.threads, &cancel)
-        .and_then(|diarizer| diarizer.speech(arguments.file.as_path(), &arguments.options()));
+    let regions =
+        diarizer(arguments.offline, arguments.threads, &cancel).and_then(
+            |diarizer| match arguments.chunks {
+                true => diarizer.chunks(arguments.file.as_path(), &arguments.options()),
+                false => diarizer.speech(arguments.file.as_path(), &arguments.options()),
+            },
+        );
     match regions {
         Ok(regions) => {
             for region in regions {

@@ -34,7 +34,7 @@ use crate::error::Result;
 use crate::features::fbank::{FBANK_BANDS, FBANK_HOP_SAMPLES, Fbank, fbank_frames};
 use crate::models::weights::Weights;
 use crate::options::{Clustering, Diarization};
-use crate::segmentation::pyannet::PyanNet;
+use crate::segmentation::pyannet::{Head, PyanNet};
 use crate::segmentation::windows::Windows;
 use crate::segmentation::{
     CLASSES, LOCAL_SPEAKERS, SAMPLE_RATE_HZ, WINDOW_FRAMES, WINDOW_SAMPLES, powerset,
@@ -122,7 +122,7 @@ impl Diarizer {
         options: &Diarization,
         progress: &mut dyn FnMut(f64) -> Result<()>,
     ) -> Result<Diarized> {
-        let windows = Windows::over(samples.len(), STEP_SAMPLES);
+        let windows = Windows::over(samples.len(), STEP_SAMPLES, Head::Powerset);
         let bits: Vec<WindowBits> =
             windows.run(&self.segmentation, samples, &self.threads, window_bits, &mut |done| {
                 progress(done * SEGMENTATION_SHARE)

@@ -214,6 +214,7 @@ fn push(turns: &mut Vec<Region>, turn: Region, min_gap: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segmentation::pyannet::Head;
     use crate::segmentation::testing::{reference, tensor};
 
     const AS_THEY_ARE: Rules = Rules { min_gap: 0.0, min_turn: 0.0 };
@@ -235,7 +236,7 @@ mod tests {
             return;
         };
         let bits = golden_bits(&golden);
-        let windows = Windows { step: 16_000, count: bits.len() };
+        let windows = Windows { step: 16_000, count: bits.len(), head: Head::Powerset };
         let counts = speaker_counts(&windows, &bits);
         let wanted: Vec<u8> = tensor(&golden, "count").iter().map(|&count| count as u8).collect();
         // The file's counts were capped for the exclusive turns; its frames below were not.
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_speaker_nobody_voted_for_fills_up_only_where_the_reference_is_followed() {
-        let windows = Windows { step: 16_000, count: 1 };
+        let windows = Windows { step: 16_000, count: 1, head: Head::Powerset };
         let bits = vec![vec![0b11; WINDOW_FRAMES]];
         let labels = [[Some(1), Some(1), None]];
         let with =

@@ -221,6 +221,18 @@ const CAMPPLUS_PACKAGES: [Package; 1] = [Package {
 }];
 const CAMPPLUS_SHA256: &str = "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199";
 
+const DETECTION_PACKAGES: [Package; 1] = [Package {
+    requirement: "whisperx==3.8.6",
+    size_bytes: 16_486_941,
+    pip_arguments: &["--python-version=3.11"],
+    members: &[Member {
+        path: "whisperx/assets/pytorch_model.bin",
+        file: "pytorch_model.bin",
+        sha256: DETECTION_SHA256,
+    }],
+}];
+const DETECTION_SHA256: &str = "0b5b3216d60a2d32fc086b47ea8c67589aaeb26b7e07fcbe620d6d0b83e209ea";
+
 /// What most entries have in common: multilingual, 80 mel bands, MIT, CTranslate2.
 const WHISPER: CatalogEntry = CatalogEntry {
     name: "",
@@ -240,7 +252,7 @@ const WHISPER: CatalogEntry = CatalogEntry {
 /// The same for English.
 const ENGLISH: CatalogEntry = CatalogEntry { is_multilingual: false, ..WHISPER };
 
-static CATALOG: [CatalogEntry; 19] = [
+static CATALOG: [CatalogEntry; 20] = [
     CatalogEntry {
         name: "tiny",
         size_bytes: 75_538_270,
@@ -395,6 +407,17 @@ static CATALOG: [CatalogEntry; 19] = [
         weights_file: "pytorch_model.bin",
         sha256: Some(SEGMENTATION_SHA256),
         packages: &SEGMENTATION_PACKAGES,
+        ..WHISPER
+    },
+    CatalogEntry {
+        name: "whisperx-vad",
+        kind: ModelKind::Segmentation,
+        licence: "BSD-2-Clause",
+        size_bytes: 17_719_103,
+        n_mels: 0,
+        weights_file: "pytorch_model.bin",
+        sha256: Some(DETECTION_SHA256),
+        packages: &DETECTION_PACKAGES,
         ..WHISPER
     },
     CatalogEntry {

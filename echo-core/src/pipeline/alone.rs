@@ -4,13 +4,14 @@ use super::networks::Networks;
 use crate::audio::{Audio, AudioOptions, AudioSource};
 use crate::error::Result;
 use crate::models::Download;
-use crate::options::{Diarization, VadModel, VadOptions};
+use crate::options::{Diarization, VadOptions};
 use crate::progress::{CancelToken, Progress, Stage};
 use crate::timeline::{Region, Turn};
 use crate::transcript::{SpeakerId, Transcript};
-use crate::vad;
-use crate::vad::pyannote::Pyannote;
 use crate::vad::silero::Silero;
+use crate::vad::{Probabilities, chunks, regions};
+
+const SAMPLE_RATE_HZ: f64 = 16_000.0;
 
 /// Seconds of a source that are decoded, as a share of a run.
 const DECODING_SHARE: f64 = 0.05;
@@ -41,7 +42,7 @@ impl Networks {
         Ok(transcript)
     }
 
-    /// Where speech is in a source.
+    /// Where speech is in a source, as people mark it.
     pub(crate) fn speech(
         &self,
         source: AudioSource,
@@ -50,20 +51,49 @@ impl Networks {
     ) -> Result<Vec<Region>> {
         options.validate()?;
         let audio = mono(source, &mut |_| cancel.check())?;
-        let samples = audio.samples();
+        let n_samples = audio.samples().len();
+        Ok(match self.alone(audio.samples(), options, cancel)? {
+            Some(probabilities) => regions::marked(&probabilities, n_samples, options),
+            None => everything(n_samples),
+        })
+    }
+
+    /// What a recogniser would hear of a source, piece by piece.
+    pub(crate) fn chunks(
+        &self,
+        source: AudioSource,
+        options: &VadOptions,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Region>> {
+        options.validate()?;
+        let audio = mono(source, &mut |_| cancel.check())?;
+        let n_samples = audio.samples().len();
+        let regions = match self.alone(audio.samples(), options, cancel)? {
+            Some(probabilities) => regions::regions(&probabilities, n_samples, options),
+            None => everything(n_samples),
+        };
+        let bounds = Region::new(0.0, audio.duration());
+        let chunks = chunks::chunks(&regions, bounds, options);
+        Ok(chunks.into_iter().map(|chunk| chunk.span).collect())
+    }
+
+    fn alone(
+        &self,
+        samples: &[f32],
+        options: &VadOptions,
+        cancel: &CancelToken,
+    ) -> Result<Option<Probabilities>> {
+        let silero = Silero::new()?.on(&self.threads);
         let progress = &mut |_: f64| cancel.check();
-        match options.model {
-            VadModel::Pyannote => {
-                let network = self.segmentation(&mut |_: &Download| {})?;
-                let network = Pyannote::new(network, &self.threads);
-                vad::speech_regions(&network, samples, options, progress)
-            }
-            VadModel::Silero => {
-                let network = Silero::new()?.on(&self.threads);
-                vad::speech_regions(&network, samples, options, progress)
-            }
-            VadModel::None => Ok(vec![Region::new(0.0, audio.duration())]),
-        }
+        self.speech_probabilities(options.model, &silero, samples, progress)
+    }
+}
+
+/// All of a source as one region, if there is anything.
+pub(super) fn everything(n_samples: usize) -> Vec<Region> {
+    match n_samples {
+        0 => Vec::new(),
+        n_samples => vec![Region::new(0.0, n_samples as f64 / SAMPLE_RATE_HZ)],
     }
 }
 

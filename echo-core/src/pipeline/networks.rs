@@ -7,26 +7,31 @@ use crate::diarize::Diarizer;
 use crate::error::Result;
 use crate::models::weights::Weights;
 use crate::models::{Download, ModelStore, open_tensors};
-use crate::segmentation::pyannet::PyanNet;
+use crate::options::VadModel;
+use crate::segmentation::pyannet::{Head, PyanNet};
 use crate::threads::Threads;
+use crate::vad::pyannote::Pyannote;
+use crate::vad::silero::Silero;
+use crate::vad::{Probabilities, Vad};
 
 /// Catalogue names.
 const SEGMENTATION: &str = "segmentation-3.0";
 const EMBEDDING: &str = "campplus";
+const DETECTION: &str = "whisperx-vad";
 
 /// What voice activity detection and diarization compute with.
 #[derive(Debug)]
 pub(crate) struct Networks {
     store: ModelStore,
     pub(super) threads: Threads,
-    segmentation: Mutex<Option<Arc<PyanNet>>>,
+    detection: Mutex<Option<Arc<PyanNet>>>,
     diarizer: Mutex<Option<Arc<Diarizer>>>,
 }
 
 impl Networks {
     /// Nothing loaded yet; what is missing will come from `store`, and compute on `threads`.
     pub(crate) fn new(store: ModelStore, threads: Threads) -> Self {
-        Self { store, threads, segmentation: Mutex::default(), diarizer: Mutex::default() }
+        Self { store, threads, detection: Mutex::default(), diarizer: Mutex::default() }
     }
 
     /// The same on other threads; what was loaded is loaded again.
@@ -34,25 +39,48 @@ impl Networks {
         Self::new(self.store, threads)
     }
 
-    /// The network that tells local speakers apart; loaded once, whoever asks first.
-    pub(crate) fn segmentation(
-        &self,
-        on_download: &mut dyn FnMut(&Download),
-    ) -> Result<Arc<PyanNet>> {
-        load_once(&self.segmentation, || {
-            let stored = self.store.pull(SEGMENTATION, &mut *on_download)?;
-            Ok(Arc::new(PyanNet::load(tensors(SEGMENTATION, &stored.path)?.as_ref())?))
-        })
+    /// The network of [`VadModel::Pyannote`]; loaded once, whoever asks first.
+    pub(crate) fn detection(&self, on_download: &mut dyn FnMut(&Download)) -> Result<Arc<PyanNet>> {
+        load_once(&self.detection, || self.network(DETECTION, Head::Speakers, on_download))
     }
 
     /// Everything that diarization needs; loaded once, whoever asks first.
     pub(crate) fn diarizer(&self, on_download: &mut dyn FnMut(&Download)) -> Result<Arc<Diarizer>> {
         load_once(&self.diarizer, || {
-            let segmentation = self.segmentation(on_download)?;
+            let segmentation = self.network(SEGMENTATION, Head::Powerset, &mut *on_download)?;
             let stored = self.store.pull(EMBEDDING, &mut *on_download)?;
             let voices = tensors(EMBEDDING, &stored.path)?;
             Ok(Arc::new(Diarizer::new(segmentation, voices.as_ref(), &self.threads)?))
         })
+    }
+
+    /// How likely speech is in each frame of 16 kHz mono `samples`, or `None` where nothing is to
+    /// tell it from silence.
+    pub(super) fn speech_probabilities(
+        &self,
+        model: VadModel,
+        silero: &Silero,
+        samples: &[f32],
+        progress: &mut dyn FnMut(f64) -> Result<()>,
+    ) -> Result<Option<Probabilities>> {
+        match model {
+            VadModel::Silero => silero.probabilities(samples, progress).map(Some),
+            VadModel::Pyannote => {
+                let network = self.detection(&mut |_| {})?;
+                Pyannote::new(network, &self.threads).probabilities(samples, progress).map(Some)
+            }
+            VadModel::None => Ok(None),
+        }
+    }
+
+    fn network(
+        &self,
+        name: &str,
+        head: Head,
+        on_download: &mut dyn FnMut(&Download),
+    ) -> Result<Arc<PyanNet>> {
+        let stored = self.store.pull(name, on_download)?;
+        Ok(Arc::new(PyanNet::load(tensors(name, &stored.path)?.as_ref(), head)?))
     }
 }
 

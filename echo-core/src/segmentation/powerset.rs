@@ -30,11 +30,6 @@ fn bits(class: usize) -> u8 {
     members.fold(0, |bits, (speaker, &is_member)| bits | u8::from(is_member) << speaker)
 }
 
-/// The probability that anybody speaks.
-pub(crate) fn speech(log_probabilities: &[f32]) -> f32 {
-    1.0 - log_probabilities[0].exp()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,9 +40,5 @@ mod tests {
         assert_eq!(likeliest(&[-3.0, -2.0, -9.0, -4.0, -0.1, -5.0, -6.0]), 3);
         // The first of equals, as argmax of the reference.
         assert_eq!(likeliest(&[-1.0; CLASSES]), 0);
-        assert!(
-            (speech(&[0.25f32.ln(), 0.75f32.ln(), -9.0, -9.0, -9.0, -9.0, -9.0]) - 0.75).abs()
-                < 1e-6
-        );
     }
 }

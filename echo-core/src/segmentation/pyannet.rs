@@ -12,6 +12,8 @@
 //! | linear, log softmax | (7, 128) | (589, 7) |
 //!
 //! Each maximum is followed by a norm over the window's time and a leaky rectifier of 0.01.
+//! The older network that WhisperX detects speech with is the same but for its [`Head`]: windows of
+//! 5 s (293 frames), and each of three speakers by itself, by a sigmoid.
 //!
 //! Windows overlap by up to nine tenths. The filters are linear, so they run once over all the sound
 //! that a group of windows shares, and each window's normalisation is applied to their responses
@@ -20,9 +22,7 @@
 //! Source: pyannote.audio 3.1 `models/segmentation/PyanNet.py`, `models/blocks/sincnet.py`, and
 //! asteroid-filterbanks `param_sinc_fb.py`. Dropout is for training and left out.
 
-use std::f64::consts::TAU;
-
-use super::{CLASSES, SAMPLE_RATE_HZ, WINDOW_FRAMES, WINDOW_SAMPLES};
+use super::{CLASSES, LOCAL_SPEAKERS, SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 use crate::error::Result;
 use crate::kernels::cpu::dense::{Columns, Dense, Lstm};
 use crate::kernels::matrix::Rows;
@@ -34,8 +34,6 @@ const FILTER_SAMPLES: usize = 251;
 const HALF_FILTER: usize = FILTER_SAMPLES / 2;
 /// Samples between the responses of a filter.
 pub(super) const FILTER_STEP: usize = 10;
-/// Responses of a filter in a window.
-const RESPONSES: usize = (WINDOW_SAMPLES - FILTER_SAMPLES) / FILTER_STEP + 1;
 const CHANNELS: usize = 60;
 const TAPS: usize = 5;
 const POOL: usize = 3;
@@ -57,9 +55,48 @@ pub(crate) struct Group {
     pub(crate) count: usize,
 }
 
+/// What a network of this family hears at once and says of each frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// segmentation-3.0: log probabilities of the sets of at most two of three speakers, in 10 s.
+    Powerset,
+    /// WhisperX's: the probability of each of three speakers, in 5 s.
+    Speakers,
+}
+
+impl Head {
+    /// Values for each frame.
+    pub(crate) const fn outputs(self) -> usize {
+        match self {
+            Self::Powerset => CLASSES,
+            Self::Speakers => LOCAL_SPEAKERS,
+        }
+    }
+
+    /// Samples of a window.
+    pub(crate) const fn window_samples(self) -> usize {
+        match self {
+            Self::Powerset => WINDOW_SAMPLES,
+            Self::Speakers => WINDOW_SAMPLES / 2,
+        }
+    }
+
+    /// Responses of a filter in a window.
+    const fn responses(self) -> usize {
+        (self.window_samples() - FILTER_SAMPLES) / FILTER_STEP + 1
+    }
+
+    /// Frames of a window.
+    pub(crate) const fn window_frames(self) -> usize {
+        let first = (self.responses() / POOL + 1 - TAPS) / POOL;
+        (first + 1 - TAPS) / POOL
+    }
+}
+
 /// The network.
 #[derive(Debug)]
 pub(crate) struct PyanNet {
+    pub(crate) head: Head,
     /// Scale and shift of the window's samples.
     input_norm: [f32; 2],
     filters: Dense,
@@ -90,11 +127,11 @@ struct Affine {
 }
 
 impl PyanNet {
-    /// Packs the network of a checkpoint of segmentation-3.0.
+    /// Packs the network of a checkpoint with this head.
     ///
     /// # Errors
     /// [`Error::Model`](crate::Error::Model) naming the tensor that is missing or shaped otherwise.
-    pub(crate) fn load(weights: &dyn Weights) -> Result<Self> {
+    pub(crate) fn load(weights: &dyn Weights, head: Head) -> Result<Self> {
         let get = |name: &str, shape: &[usize]| weights.get(name, shape)?.to_f32();
         let affine = |name: &str, channels: usize| -> Result<Affine> {
             let scale = get(&format!("{name}.weight"), &[channels])?;
@@ -129,12 +166,15 @@ impl PyanNet {
             Ok(Lstm::new(&weight_ih, &get("weight_hh", &[4 * HIDDEN, HIDDEN])?, &bias, inputs))
         };
         let filterbank = "sincnet.conv1d.0.filterbank";
-        let filters = sinc_filters(
-            &get(&format!("{filterbank}.low_hz_"), &[BANDS, 1])?,
-            &get(&format!("{filterbank}.band_hz_"), &[BANDS, 1])?,
-        );
+        let filters = sinc_filters(Bands {
+            lows: &get(&format!("{filterbank}.low_hz_"), &[BANDS, 1])?,
+            widths: &get(&format!("{filterbank}.band_hz_"), &[BANDS, 1])?,
+            times: &get(&format!("{filterbank}.n_"), &[1, HALF_FILTER])?,
+            window: &get(&format!("{filterbank}.window_"), &[HALF_FILTER])?,
+        });
         let norm = affine("sincnet.wav_norm1d", 1)?;
         Ok(Self {
+            head,
             input_norm: [norm.scale[0], norm.shift[0]],
             filters: Dense::new(&filters, [FILTERS, FILTER_SAMPLES], &[]),
             filter_sums: filters.chunks_exact(FILTER_SAMPLES).map(|row| row.iter().sum()).collect(),
@@ -147,11 +187,11 @@ impl PyanNet {
                 dense("linear.0", [HIDDEN, 2 * HIDDEN])?,
                 dense("linear.1", [HIDDEN, HIDDEN])?,
             ],
-            classifier: dense("classifier", [CLASSES, HIDDEN])?,
+            classifier: dense("classifier", [head.outputs(), HIDDEN])?,
         })
     }
 
-    /// Log probabilities of a group of windows: `(windows, 589, 7)`. Beyond the end of `samples` is
+    /// What the head says of a group of windows: `(windows, 589, 7)`. Beyond the end of `samples` is
     /// silence.
     pub(crate) fn run(&self, samples: &[f32], group: Group) -> Vec<f32> {
         let hidden = self.recurrent(&self.features(samples, group), group.count);
@@ -160,7 +200,8 @@ impl PyanNet {
 
     /// What the LSTM hears of a group: `(589, windows, 60)`.
     fn features(&self, samples: &[f32], group: Group) -> Vec<f32> {
-        let span_samples = (group.count - 1) * group.step + WINDOW_SAMPLES;
+        let window_samples = self.head.window_samples();
+        let span_samples = (group.count - 1) * group.step + window_samples;
         let start = group.start.min(samples.len());
         let mut span = vec![0.0; span_samples];
         let found = &samples[start..samples.len().min(start + span_samples)];
@@ -172,12 +213,12 @@ impl PyanNet {
         let rows = Rows::new(&span, count, FILTER_SAMPLES, FILTER_STEP);
         self.filters.apply(rows, &mut responses, FILTERS);
 
-        let mut features = vec![0.0; WINDOW_FRAMES * group.count * CHANNELS];
+        let mut features = vec![0.0; self.head.window_frames() * group.count * CHANNELS];
         for window in 0..group.count {
             let start = window * group.step;
             let first = start / FILTER_STEP * FILTERS;
-            let own = &responses[first..first + RESPONSES * FILTERS];
-            let frames = self.window_features(&span[start..start + WINDOW_SAMPLES], own);
+            let own = &responses[first..first + self.head.responses() * FILTERS];
+            let frames = self.window_features(&span[start..start + window_samples], own);
             for (frame, values) in frames.chunks_exact(CHANNELS).enumerate() {
                 let at = (frame * group.count + window) * CHANNELS;
                 features[at..at + CHANNELS].copy_from_slice(values);
@@ -203,7 +244,7 @@ impl PyanNet {
         let shift = f64::from(self.input_norm[1]) - mean * scale;
         let shifts: Vec<f32> = self.filter_sums.iter().map(|sum| shift as f32 * sum).collect();
         let scale = scale as f32;
-        let mut pooled = vec![0.0f32; RESPONSES / POOL * FILTERS];
+        let mut pooled = vec![0.0f32; self.head.responses() / POOL * FILTERS];
         let triples = responses.chunks_exact(POOL * FILTERS);
         for (out, triple) in pooled.chunks_exact_mut(FILTERS).zip(triples) {
             for response in triple.chunks_exact(FILTERS) {
@@ -220,7 +261,7 @@ impl PyanNet {
     fn recurrent(&self, features: &[f32], windows: usize) -> Vec<f32> {
         let stride = 2 * HIDDEN;
         let mut input = Vec::new();
-        let mut output = vec![0.0; WINDOW_FRAMES * windows * stride];
+        let mut output = vec![0.0; self.head.window_frames() * windows * stride];
         for (layer, [forward, reverse]) in self.lstm.iter().enumerate() {
             let from = if layer == 0 { features } else { &input[..] };
             forward.run(from, windows, false, &mut output, Columns { first: 0, stride });
@@ -235,10 +276,11 @@ impl PyanNet {
 
     /// Linear layers and classes: `(589, windows, 256)` to `(windows, 589, 7)`.
     fn classify(&self, hidden: &[f32], windows: usize) -> Vec<f32> {
-        let mut out = vec![0.0; windows * WINDOW_FRAMES * CLASSES];
+        let (outputs, frames) = (self.head.outputs(), self.head.window_frames());
+        let mut out = vec![0.0; windows * frames * outputs];
         let mut first = vec![0.0; windows * HIDDEN];
         let mut second = vec![0.0; windows * HIDDEN];
-        let mut classes = vec![0.0; windows * CLASSES];
+        let mut classes = vec![0.0; windows * outputs];
         for (frame, hidden) in hidden.chunks_exact(windows * 2 * HIDDEN).enumerate() {
             let rows = Rows::new(hidden, windows, 2 * HIDDEN, 2 * HIDDEN);
             self.linear[0].apply(rows, &mut first, HIDDEN);
@@ -246,10 +288,14 @@ impl PyanNet {
             self.linear[1].apply(Rows::new(&first, windows, HIDDEN, HIDDEN), &mut second, HIDDEN);
             leak(&mut second);
             let rows = Rows::new(&second, windows, HIDDEN, HIDDEN);
-            self.classifier.apply(rows, &mut classes, CLASSES);
-            for (window, classes) in classes.chunks_exact(CLASSES).enumerate() {
-                let at = (window * WINDOW_FRAMES + frame) * CLASSES;
-                log_softmax(classes, &mut out[at..at + CLASSES]);
+            self.classifier.apply(rows, &mut classes, outputs);
+            for (window, classes) in classes.chunks_exact(outputs).enumerate() {
+                let at = (window * frames + frame) * outputs;
+                let out = &mut out[at..at + outputs];
+                match self.head {
+                    Head::Powerset => log_softmax(classes, out),
+                    Head::Speakers => sigmoid(classes, out),
+                }
             }
         }
         out
@@ -350,19 +396,35 @@ fn log_softmax(x: &[f32], out: &mut [f32]) {
     }
 }
 
+fn sigmoid(x: &[f32], out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = 1.0 / (1.0 + (-x).exp());
+    }
+}
+
+/// What a checkpoint says of its band passes.
+struct Bands<'a> {
+    /// Lower ends and widths in Hz.
+    lows: &'a [f32],
+    widths: &'a [f32],
+    /// `2 pi t` of the samples before a filter's middle, and the window there. Both are known, but the reference
+    /// takes them as they were rounded when the network was trained, which moves probabilities by 2e-4.
+    times: &'a [f32],
+    window: &'a [f32],
+}
+
 /// The filters `(80, 251)`: 40 band passes as cosines, then the same as sines.
-fn sinc_filters(lows: &[f32], bands: &[f32]) -> Vec<f32> {
+fn sinc_filters(bands: Bands<'_>) -> Vec<f32> {
     let mut filters = vec![0.0; FILTERS * FILTER_SAMPLES];
-    for (band, (low, width)) in lows.iter().zip(bands).enumerate() {
+    for (band, (low, width)) in bands.lows.iter().zip(bands.widths).enumerate() {
         let low = LOWEST_HZ + f64::from(low.abs());
         let high = low + LOWEST_HZ + f64::from(width.abs());
         let high = high.clamp(LOWEST_HZ, SAMPLE_RATE_HZ / 2.0);
         let gain = 2.0 * (high - low);
         let (cosines, sines) = (band * FILTER_SAMPLES, (BANDS + band) * FILTER_SAMPLES);
-        for at in 0..HALF_FILTER {
-            let time = TAU * (at as f64 - HALF_FILTER as f64) / SAMPLE_RATE_HZ;
-            let window = 0.54 - 0.46 * (TAU * at as f64 / (FILTER_SAMPLES - 1) as f64).cos();
-            let factor = window / (time / 2.0) / gain;
+        for (at, (time, window)) in bands.times.iter().zip(bands.window).enumerate() {
+            let time = f64::from(*time);
+            let factor = f64::from(*window) / (time / 2.0) / gain;
             let cosine = (((high * time).sin() - (low * time).sin()) * factor) as f32;
             let sine = (((low * time).cos() - (high * time).cos()) * factor) as f32;
             let mirrored = FILTER_SAMPLES - 1 - at;

@@ -1,8 +1,8 @@
 //! Voice activity: where speech is, and how it is cut for the recogniser.
 //!
 //! A [`Vad`] gives each frame a probability of speech; [`regions`] turns probabilities into regions
-//! by hysteresis; [`chunks`] merges regions into padded chunks of at most one window. Seconds begin here:
-//! what comes out are [`Region`]s on the timeline of the source.
+//! by hysteresis; [`chunks`] merges regions into padded chunks of at most one window. Seconds begin there:
+//! what comes out are [`Region`](crate::timeline::Region)s on the timeline of the source.
 
 pub(crate) mod chunks;
 pub(crate) mod pyannote;
@@ -10,8 +10,6 @@ pub(crate) mod regions;
 pub(crate) mod silero;
 
 use crate::error::Result;
-use crate::options::VadOptions;
-use crate::timeline::Region;
 
 /// Sample rate of everything here.
 const SAMPLE_RATE_HZ: usize = 16_000;
@@ -34,16 +32,4 @@ pub(crate) struct Probabilities {
     pub(crate) frame_samples: usize,
     /// One for each frame, 0 to 1.
     pub(crate) values: Vec<f32>,
-}
-
-/// Where speech is in 16 kHz mono `samples`: regions in order, apart, none longer than what
-/// fits a chunk.
-pub(crate) fn speech_regions(
-    vad: &dyn Vad,
-    samples: &[f32],
-    options: &VadOptions,
-    progress: &mut dyn FnMut(f64) -> Result<()>,
-) -> Result<Vec<Region>> {
-    let probabilities = vad.probabilities(samples, progress)?;
-    Ok(regions::regions(&probabilities, samples.len(), options))
 }

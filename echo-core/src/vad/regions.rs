@@ -2,8 +2,9 @@
 //!
 //! The rules are Silero's `get_speech_timestamps` (6.2), with faster-whisper's defaults: speech opens
 //! at `onset`, closes at the first frame below `offset` once that has lasted `min_silence_ms`, is
-//! kept if longer than `min_speech_ms`. Regions are where speech is and no more: [`super::chunks`]
-//! pads what the recogniser hears. Speech too long for a chunk is cut by a rule of its own: at the deepest pause in
+//! kept if longer than `min_speech_ms`. [`regions`], for the recogniser, are where speech is and no more:
+//! [`super::chunks`] pads what it hears. [`marked`] regions are for people: padded, and never
+//! cut. Speech too long for a chunk is cut by a rule of its own: at the deepest pause in
 //! the second half of what fits, where depth is how far probability stays below `onset`, summed over
 //! the pause. Only where there is no pause of 100 ms is it cut at its least probable frame.
 
@@ -16,7 +17,8 @@ use crate::timeline::Region;
 /// What counts as a pause to cut at: 3 frames, 96 ms.
 const MIN_PAUSE_MS: usize = 96;
 
-/// Regions of speech in a source of `samples` samples.
+/// Regions of speech in a source of `samples` samples, in order and apart, none longer than what
+/// fits a chunk.
 pub(crate) fn regions(
     probabilities: &Probabilities,
     samples: usize,
@@ -30,6 +32,38 @@ pub(crate) fn regions(
     for stretch in stretches(probabilities, samples, options) {
         cut(&probabilities.values, stretch, most_frames, frame, options.onset, &mut speech);
     }
+    long_enough(speech, frame, samples, options)
+}
+
+/// Regions of speech as people mark them, in order and apart: padded by `pad_ms`, merged where that
+/// makes them touch, as long as they are.
+pub(crate) fn marked(
+    probabilities: &Probabilities,
+    samples: usize,
+    options: &VadOptions,
+) -> Vec<Region> {
+    let speech = stretches(probabilities, samples, options);
+    let pad = f64::from(options.pad_ms) / 1000.0;
+    let end = samples as f64 / SAMPLE_RATE_HZ as f64;
+    let mut marked: Vec<Region> = Vec::new();
+    for region in long_enough(speech, probabilities.frame_samples, samples, options) {
+        let region = Region::new((region.start - pad).max(0.0), (region.end + pad).min(end));
+        match marked.last_mut() {
+            // Less than a sample apart is rounding.
+            Some(last) if region.start <= last.end + 1e-5 => last.end = region.end,
+            _ => marked.push(region),
+        }
+    }
+    marked
+}
+
+/// Speech in seconds, without what is too short to be kept.
+fn long_enough(
+    speech: Vec<Range<usize>>,
+    frame: usize,
+    samples: usize,
+    options: &VadOptions,
+) -> Vec<Region> {
     let seconds = |sample: usize| sample as f64 / SAMPLE_RATE_HZ as f64;
     speech
         .iter()
@@ -220,6 +254,25 @@ mod tests {
                 assert!(regions[regions.len() - 1].end <= (9000 * FRAME) as f64 / 16_000.0);
             }
         }
+    }
+
+    #[test]
+    fn marked_regions_are_padded_merged_and_never_cut() {
+        // Speech for 40 s, a pause of 0.96 s, 0.32 s of speech, 3.2 s of silence, speech to the end.
+        let runs = [(0.0, 10), (0.9, 1250), (0.0, 30), (0.9, 10), (0.0, 100), (0.9, 20)];
+        let values: Vec<f32> =
+            runs.iter().flat_map(|&(value, frames)| std::iter::repeat_n(value, frames)).collect();
+        let samples = values.len() * FRAME - 7;
+        let probabilities = Probabilities { frame_samples: FRAME, values };
+        let of = |pad_ms: u32| {
+            let options = VadOptions { pad_ms, ..VadOptions::default() };
+            let regions = marked(&probabilities, samples, &options);
+            regions.iter().map(|r| (r.start, r.end)).collect::<Vec<_>>()
+        };
+        let end = samples as f64 / 16_000.0;
+        assert_eq!(of(0), [(0.32, 40.32), (41.28, 41.6), (44.8, end)]);
+        assert_eq!(of(480), [(0.0, 42.08), (44.32, end)], "merged where they touch");
+        assert_eq!(of(u32::MAX), [(0.0, end)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::super::{WINDOW_FRAMES, powerset};
 use super::*;
 
 fn network() -> Option<PyanNet> {
-    Some(PyanNet::load(weights("segmentation-3.0")?.as_ref()).unwrap())
+    Some(PyanNet::load(weights("segmentation-3.0")?.as_ref(), Head::Powerset).unwrap())
 }
 
 /// `(rows, columns)` to `(columns, rows)`.
@@ -51,17 +51,39 @@ fn every_layer_equals_the_reference() {
 }
 
 #[test]
+fn probabilities_of_the_network_that_detects_equal_the_reference() {
+    let (Some(golden), Some(sample), Some(weights)) =
+        (reference("whisperx_vad.safetensors"), sample(), weights("whisperx-vad"))
+    else {
+        return;
+    };
+    let network = PyanNet::load(weights.as_ref(), Head::Speakers).unwrap();
+    assert_eq!(Head::Speakers.window_frames(), 293);
+    // The reference's clip, its first 5 s.
+    let group = Group { start: CLIP.start, step: 40_000, count: 2 };
+    let found = network.run(&sample, group);
+    let wanted = tensor(&golden, "window0_scores");
+    let difference = largest_difference(&found[..293 * 3], &wanted);
+    assert!(difference < 1e-4, "probabilities: {difference:e}");
+}
+
+#[test]
 fn filters_equal_the_reference() {
     let (Some(golden), Some(weights)) =
         (reference("segmentation3.safetensors"), weights("segmentation-3.0"))
     else {
         return;
     };
-    let get = |name: &str| {
+    let get = |name: &str, shape: &[usize]| {
         let name = format!("sincnet.conv1d.0.filterbank.{name}");
-        weights.get(&name, &[BANDS, 1]).unwrap().to_f32().unwrap()
+        weights.get(&name, shape).unwrap().to_f32().unwrap()
     };
-    let found = sinc_filters(&get("low_hz_"), &get("band_hz_"));
+    let found = sinc_filters(Bands {
+        lows: &get("low_hz_", &[BANDS, 1]),
+        widths: &get("band_hz_", &[BANDS, 1]),
+        times: &get("n_", &[1, HALF_FILTER]),
+        window: &get("window_", &[HALF_FILTER]),
+    });
     let difference = largest_difference(&found, &tensor(&golden, "sinc_filters"));
     // The reference computes sines of large angles in f32.
     assert!(difference < 1e-4, "{difference:e}");

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::options::VadOptions;
 use crate::timeline::Region;
-use crate::vad::speech_regions;
+use crate::vad::regions::regions;
 
 fn probabilities(samples: &[f32]) -> Vec<f32> {
     Silero::new().unwrap().probabilities(samples, &mut |_| Ok(())).unwrap().values
@@ -81,7 +81,8 @@ fn silence_is_no_speech() {
     let options = VadOptions::default();
     for samples in [0, 1, 511, 513, 600 * 16_000] {
         let silence = vec![0.0; samples];
-        let regions = speech_regions(&silero, &silence, &options, &mut |_| Ok(())).unwrap();
+        let probabilities = silero.probabilities(&silence, &mut |_| Ok(())).unwrap();
+        let regions = regions(&probabilities, silence.len(), &options);
         assert_eq!(regions, Vec::<Region>::new());
     }
 }
