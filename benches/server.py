@@ -2,10 +2,12 @@
 """What the server promises under load, measured from outside: memory, latency, durability's price, slow clients.
 
     server.py [--program PATH] [--scenarios uploads,large,slow,status,enqueue] [--seconds N] [--work DIR]
+    server.py --peer PID:URL [--peer-health PATH] --scenarios uploads,large
 
 Each scenario starts `echo-server serve` with an empty folder and no model that could be loaded, so jobs stay where
 they are put and nothing but the API is measured. Clients run in processes of their own on the same machine: what they
-take of the processor is in the figures.
+take of the processor is in the figures. Another server, already running, takes the same uploads with `--peer`: the
+number of its process and where files go, `123:http://127.0.0.1:8000/api/v1/transcribe`.
 
     uploads   1,000 uploads of 1 MB at once: all accepted, at once or on retry; memory; `/health` meanwhile
     large     4 uploads of 300 MB at once: memory over idle
@@ -30,6 +32,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from echo_bench.process import find_program, machine
 
@@ -43,6 +46,8 @@ READERS = 200
 class Server:
     """A running server and its memory."""
 
+    upload, health = "/api/v1/upload/file", "/health"
+
     def __init__(self, program: Path, folder: str, **variables: str) -> None:
         environment = {
             "PATH": os.environ["PATH"], "PORT": "0", "REDIS_URL": "redis://127.0.0.1:1", "ECHO_MODEL_DIR": folder,
@@ -55,15 +60,15 @@ class Server:
             if self.process.poll() is not None:
                 sys.exit(f"the server ended: {Path(folder, 'log').read_text()}")
             time.sleep(0.05)
-        self.host, self.port = found[1], int(found[2])
+        self.pid, self.host, self.port = self.process.pid, found[1], int(found[2])
 
     def memory(self, name: str) -> float:
         """`VmRSS` or `VmHWM` (the peak) of the API in MB; its worker processes are not part of it."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024
 
     def forget_peak(self) -> None:
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -72,6 +77,19 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+class Peer(Server):
+    """A server that somebody else has started."""
+
+    def __init__(self, where: str, health: str) -> None:
+        pid, url = where.split(":", 1)
+        parts = urlsplit(url)
+        self.pid, self.host, self.port, self.upload = int(pid), parts.hostname, parts.port, parts.path
+        self.health = health
+
+    def stop(self) -> None:
+        """It is not ours to stop."""
 
 
 class Client:
@@ -173,19 +191,23 @@ async def uploads(server: Server) -> None:
         client, began = Client(address), time.monotonic()
         while True:
             parts, kind = form(MB, mark, chunk)
-            status, headers, _ = await client.ask("POST", "/api/v1/upload/file", parts, kind)
+            try:
+                status, headers, _ = await client.ask("POST", server.upload, parts, kind)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                answers["cut off"] += 1
+                return
             answers[status] += 1
             if status == 202:
                 times.append(time.monotonic() - began)
+            if status not in (429, 503) or "retry-after" not in headers:
                 return
-            assert status in (429, 503) and "retry-after" in headers, (status, headers)
             await asyncio.sleep(int(headers["retry-after"]))
 
-    health = Watch(server, "/health", 50)
+    health = Watch(server, server.health, 50)
     began = time.monotonic()
     await asyncio.gather(*(one(mark) for mark in range(UPLOADS)))
     took = time.monotonic() - began
-    print(f"uploads: {dict(answers)} in {took:.1f} s ({UPLOADS / took:.0f}/s), {percentiles(times)}")
+    print(f"uploads: {len(times)} of {UPLOADS} accepted, {dict(answers)} in {took:.1f} s ({UPLOADS / took:.0f}/s), {percentiles(times)}")
     print(f"uploads: peak memory {server.memory('VmHWM'):.0f} MB; /health {percentiles(health.end())}")
 
 
@@ -193,10 +215,10 @@ async def large(server: Server) -> None:
     address, chunk = (server.host, server.port), os.urandom(MB)
     idle = server.memory("VmRSS")
     server.forget_peak()
-    health, began = Watch(server, "/health", 50), time.monotonic()
+    health, began = Watch(server, server.health, 50), time.monotonic()
 
     async def one(mark: int) -> int:
-        return (await Client(address).ask("POST", "/api/v1/upload/file", *form(LARGE_BYTES, mark, chunk)))[0]
+        return (await Client(address).ask("POST", server.upload, *form(LARGE_BYTES, mark, chunk)))[0]
 
     statuses = await asyncio.gather(*(one(mark) for mark in range(4)))
     over = server.memory("VmHWM") - idle
@@ -246,7 +268,7 @@ async def slow(server: Server) -> None:
 
     async def readers_gone() -> float:
         """When the server has closed the files that it was sending."""
-        audio = lambda: sum("/blobs/" in os.readlink(path) for path in Path(f"/proc/{server.process.pid}/fd").iterdir())
+        audio = lambda: sum("/blobs/" in os.readlink(path) for path in Path(f"/proc/{server.pid}/fd").iterdir())
         while audio():
             await asyncio.sleep(0.2)
         return time.monotonic() - began
@@ -301,10 +323,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, help="echo-server (default: the release build)")
     parser.add_argument("--scenarios", default="uploads,large,slow,status,enqueue")
+    parser.add_argument("--peer", metavar="PID:URL", help="another server that runs, for `uploads` and `large`")
+    parser.add_argument("--peer-health", default="/health")
     parser.add_argument("--seconds", type=float, default=10, help="of `status` and of each part of `enqueue`")
     parser.add_argument("--work", type=Path, help="where databases and uploads go (default: a temporary folder)")
     arguments = parser.parse_args()
-    program = find_program("echo-server", arguments.program).resolve()
+    program = None if arguments.peer else find_program("echo-server", arguments.program).resolve()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     runs = {
@@ -315,7 +339,7 @@ def main() -> None:
     print(machine())
     for name in arguments.scenarios.split(","):
         with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
-            server = Server(program, folder)
+            server = Peer(arguments.peer, arguments.peer_health) if arguments.peer else Server(program, folder)
             try:
                 asyncio.run(runs[name](server))
             finally:

@@ -1,6 +1,7 @@
 //! A worker that only pretends: tests of the server put it in the place of the real one.
 //!
-//! It speaks the protocol of `echo_server::worker`. A job takes `ECHO_TEST_JOB_MS`; a prompt of `hang`
+//! It speaks the protocol of `echo_server::worker`. A job takes `ECHO_TEST_JOB_MS`, and as long again
+//! to say each of `ECHO_TEST_SEGMENTS` more segments; a prompt of `hang`
 //! gets nowhere, one of `abort` kills the process, one of `fail` fails for good.
 
 #![allow(missing_docs, clippy::exit, reason = "a program for tests")]
@@ -30,6 +31,8 @@ fn main() {
     });
     tell(&json!({"ready": {"device": "none", "is_multilingual": true}}));
     let job_ms = std::env::var("ECHO_TEST_JOB_MS").ok().and_then(|text| text.parse().ok());
+    let more_segments = std::env::var("ECHO_TEST_SEGMENTS").ok().and_then(|text| text.parse().ok());
+    let more_segments: u32 = more_segments.unwrap_or(0);
     let job_time = Duration::from_millis(job_ms.unwrap_or(50));
     while let Ok(order) = orders.recv() {
         if order.get("live").is_some() {
@@ -51,6 +54,14 @@ fn main() {
             }
             _ => job_time,
         };
+        for count in 1..=more_segments {
+            std::thread::sleep(job_time);
+            let start = f64::from(count);
+            let segment =
+                json!({"start": start, "end": start + 1.0, "text": format!("pretended {count}")});
+            let report = json!({"progress": 0.5, "stage": "transcribing", "segments": [segment]});
+            tell(&json!({"progress": report}));
+        }
         match orders.recv_timeout(time) {
             Ok(_) => tell(&json!("cancelled")),
             Err(RecvTimeoutError::Disconnected) => return,

@@ -1,13 +1,14 @@
 //! All that a running server has, shared by handlers and background tasks.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
 use crate::auth::UsedTickets;
 use crate::cache::ResultCache;
+use crate::clock::Moment;
 use crate::config::{Config, Database, Queue};
 use crate::db::Db;
 use crate::hub::Hub;
@@ -57,6 +58,8 @@ pub struct App {
     pub pool: Pool,
     /// What tells workers on other machines of jobs, if there are such.
     pub queue: Option<Arc<dyn Dispatcher>>,
+    /// What its clocks showed at the last look for lost leases.
+    pub clock: Arc<Mutex<Moment>>,
     /// What its probes saw.
     pub probe: Probe,
     /// Its counters.
@@ -119,6 +122,7 @@ impl App {
             desk: Desk::default(),
             pool: Pool::new(if queue.is_some() { 0 } else { config.worker_slots }),
             queue,
+            clock: Arc::new(Mutex::new(Moment::now())),
             probe: Probe::default(),
             metrics: Metrics::default(),
             limits: Limits::default(),

@@ -1,11 +1,37 @@
 //! Time as the server keeps it: milliseconds since 1970, written as RFC 3339 with `Z`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Clocks that are corrected little by little differ less than this between two looks.
+const MAX_DRIFT_MS: i64 = 2000;
 
 /// Milliseconds since 1970, now.
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A moment by both clocks: the one that people set, and the one that nobody can.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Milliseconds since 1970.
+    pub wall_ms: i64,
+    steady: Instant,
+}
+
+impl Moment {
+    /// This moment.
+    pub fn now() -> Self {
+        Self { wall_ms: now_ms(), steady: Instant::now() }
+    }
+
+    /// By how many milliseconds the clock was set between this moment and a later one.
+    pub fn step_to(&self, later: Self) -> Option<i64> {
+        let passed = later.steady.saturating_duration_since(self.steady).as_millis();
+        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+        let step = later.wall_ms.saturating_sub(self.wall_ms).saturating_sub(passed);
+        (step.abs() > MAX_DRIFT_MS).then_some(step)
+    }
 }
 
 /// A moment as `2026-11-22T11:00:00.000Z`.
@@ -97,6 +123,18 @@ mod tests {
         for at in [0, 951_782_400_001, 253_402_300_799_000] {
             assert_eq!(parse_rfc3339(&rfc3339(at)), Some(at));
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_noticed() {
+        let before = Moment { wall_ms: 1_000_000, steady: Instant::now() };
+        let after = |passed_ms: u64, wall_ms: i64| {
+            let steady = before.steady + Duration::from_millis(passed_ms);
+            before.step_to(Moment { wall_ms, steady })
+        };
+        assert_eq!(after(5000, 1_005_900), None);
+        assert_eq!(after(5000, 4_605_000), Some(3_600_000));
+        assert_eq!(after(5000, 1_005_000 - 3_600_000), Some(-3_600_000));
     }
 
     #[test]

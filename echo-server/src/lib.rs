@@ -16,6 +16,9 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hub;
 pub mod job;
 pub mod limits;

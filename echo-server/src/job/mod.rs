@@ -9,6 +9,7 @@
 //! The last three never change. Each arrow is one guarded statement of the [`store`](crate::store).
 
 mod options;
+mod submission;
 mod view;
 
 use std::fmt;
@@ -17,7 +18,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use options::{CallbackEvent, JobOptions, Submission, TextField};
+pub use options::JobOptions;
+pub use submission::{CallbackEvent, Submission, TextField};
 pub use view::{job_json, summary_json};
 
 /// What a job's row says about it.

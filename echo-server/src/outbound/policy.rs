@@ -115,13 +115,22 @@ impl Policy {
     /// # Errors
     /// If any of them is not allowed, or there are none.
     pub async fn resolve(&self, url: Url) -> Result<Target, Blocked> {
+        self.resolve_by(url, async |host, port| {
+            let found =
+                tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, port)));
+            Some(found.await.ok()?.ok()?.collect())
+        })
+        .await
+    }
+
+    /// The same with another way to find addresses.
+    async fn resolve_by(
+        &self,
+        url: Url,
+        find: impl AsyncFnOnce(String, u16) -> Option<Vec<SocketAddr>>,
+    ) -> Result<Target, Blocked> {
         self.check_form(&url)?;
-        let found = tokio::net::lookup_host((url.host.clone(), url.port));
-        let found = tokio::time::timeout(RESOLVE_TIMEOUT, found).await;
-        let addresses: Vec<SocketAddr> = match found {
-            Ok(Ok(addresses)) => addresses.collect(),
-            _ => return Err(Blocked::Unknown),
-        };
+        let addresses = find(url.host.clone(), url.port).await.ok_or(Blocked::Unknown)?;
         if addresses.is_empty() {
             return Err(Blocked::Unknown);
         }
@@ -225,6 +234,36 @@ mod tests {
             };
             assert!(blocked.is_some(), "{url}");
         }
+    }
+
+    /// A name server that changes its mind is asked once; what it says next reaches nobody, because a
+    /// [`Target`] is connected to by the addresses it has.
+    #[tokio::test]
+    async fn a_name_that_is_bound_anew_leads_nowhere_else() {
+        let policy = policy("");
+        let url = || Url::parse("https://rebound.example/a.wav").unwrap();
+        let answers = std::cell::Cell::new(0);
+        let target = policy
+            .resolve_by(url(), async |host, port| {
+                answers.set(answers.get() + 1);
+                let address = if answers.get() == 1 { "93.184.215.14" } else { "127.0.0.1" };
+                assert_eq!(host, "rebound.example");
+                Some(vec![SocketAddr::new(address.parse().unwrap(), port)])
+            })
+            .await
+            .unwrap();
+        assert_eq!(answers.get(), 1);
+        assert_eq!(target.addresses, ["93.184.215.14:443".parse().unwrap()]);
+        // One private address among public ones is enough to be refused.
+        for private in ["127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1"] {
+            let both = async |_: String, port| {
+                let addresses = ["93.184.215.14", private].map(|ip| ip.parse().unwrap());
+                Some(addresses.map(|ip| SocketAddr::new(ip, port)).to_vec())
+            };
+            assert_eq!(policy.resolve_by(url(), both).await.unwrap_err(), Blocked::Denied);
+        }
+        let nobody = policy.resolve_by(url(), async |_, _| None).await;
+        assert_eq!(nobody.unwrap_err(), Blocked::Unknown);
     }
 
     #[test]

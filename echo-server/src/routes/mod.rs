@@ -24,6 +24,8 @@ mod web;
 mod webhooks;
 
 pub use docs::OPENAPI;
+#[cfg(any(fuzzing, test))]
+pub(crate) use upload::read_options;
 
 use std::sync::Arc;
 

@@ -87,7 +87,7 @@ async fn wait_if_preferred(
 }
 
 /// Splits the field `options` from the others.
-pub(super) fn read_options(fields: Vec<TextField>, model: &str) -> Result<Submission, Problem> {
+pub(crate) fn read_options(fields: Vec<TextField>, model: &str) -> Result<Submission, Problem> {
     let (options, fields): (Vec<_>, Vec<_>) =
         fields.into_iter().partition(|(name, _)| name == "options");
     let mut values = Map::new();

@@ -91,6 +91,15 @@ pub trait Store: Send + Sync {
     /// Ends attempts whose lease has run out.
     fn sweep(&self, now: i64) -> Result<Swept>;
 
+    /// The clock was set by so many milliseconds: what leases and pauses have left stays as it is.
+    /// A database with a clock of its own has nothing to do.
+    ///
+    /// # Errors
+    /// The database's.
+    fn clock_stepped(&self, _by_ms: i64) -> Result<()> {
+        Ok(())
+    }
+
     /// Jobs that wait to be run and that no queue was told of, urgent ones first.
     fn unannounced(&self, limit: u32, now: i64) -> Result<Vec<Waiting>>;
 

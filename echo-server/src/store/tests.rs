@@ -11,6 +11,7 @@ use crate::job::{Callback, CallbackEvent, JobOptions, Source};
 #[allow(dead_code, unreachable_pub, reason = "of use to other tests")]
 mod services;
 
+mod clock;
 mod many;
 mod postgres;
 

@@ -1,12 +1,13 @@
 //! What a worker's events do to its job; the same for workers on a pipe and behind a webhook.
 
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use echo_core::Transcript;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::clock::now_ms;
+use crate::clock::{Moment, now_ms};
 use crate::job::{Job, JobError, State, Usage};
 use crate::store::{Lease, Renewed, Report, Result, StoreError};
 
@@ -168,7 +169,19 @@ fn result_json(transcript: &Transcript, model: &str) -> Value {
 
 /// Ends attempts whose lease has run out, now and then, for ever.
 pub async fn sweep(app: &App) -> Result<()> {
-    let swept = app.db.call(|store| store.sweep(now_ms())).await?;
+    let clock = Arc::clone(&app.clock);
+    let swept = app.db.call(move |store| {
+        // Held until the end: no other sweep may come between a step of the clock and its correction.
+        let mut clock = clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = Moment::now();
+        if let Some(by_ms) = clock.step_to(seen) {
+            tracing::warn!(by_ms, "the clock was set");
+            store.clock_stepped(by_ms)?;
+        }
+        *clock = seen;
+        store.sweep(seen.wall_ms)
+    });
+    let swept = swept.await?;
     if !swept.requeued.is_empty() || !swept.ended.is_empty() {
         let (again, ended) = (swept.requeued.len(), swept.ended.len());
         app.metrics.add("leases_lost_total", &[], (again + ended) as f64);

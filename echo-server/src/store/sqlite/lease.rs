@@ -127,6 +127,15 @@ pub(super) fn sweep(db: &Connection, now: i64) -> Result<Swept> {
     Ok(swept)
 }
 
+pub(super) fn clock_stepped(db: &Connection, by_ms: i64) -> Result<()> {
+    let leases = "UPDATE jobs SET lease_until = lease_until + ?1 WHERE state = 'processing'";
+    let pauses = "UPDATE jobs SET run_after = run_after + ?1 WHERE state = 'pending'";
+    for sql in [leases, pauses] {
+        db.execute(sql, [by_ms])?;
+    }
+    Ok(())
+}
+
 fn lost() -> JobError {
     JobError::lasting("worker_lost", "the worker was lost at every attempt")
 }

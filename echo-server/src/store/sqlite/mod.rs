@@ -104,6 +104,9 @@ impl SqliteStore {
     /// Reads one consistent state, beside the writer.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let Some(path) = &self.path else { return work(&lock(&self.writer)) };
+        if self.log.as_ref().is_some_and(sync::Log::is_broken) {
+            return Err(StoreError::Database(Box::new(sync::broken())));
+        }
         let idle = lock(&self.readers).pop();
         let reader = match idle {
             Some(reader) => reader,
@@ -190,6 +193,10 @@ impl Store for SqliteStore {
 
     fn sweep(&self, now: i64) -> Result<Swept> {
         self.write(|tx| lease::sweep(tx, now))
+    }
+
+    fn clock_stepped(&self, by_ms: i64) -> Result<()> {
+        self.write(|tx| lease::clock_stepped(tx, by_ms))
     }
 
     fn unannounced(&self, limit: u32, now: i64) -> Result<Vec<Waiting>> {

@@ -46,6 +46,11 @@ impl Log {
         progress.committed
     }
 
+    /// Whether what the database shows may be lost with the next power cut.
+    pub(super) fn is_broken(&self) -> bool {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).is_broken
+    }
+
     /// Waits until a commit is on the disk.
     ///
     /// # Errors
@@ -54,7 +59,7 @@ impl Log {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if progress.is_broken {
-                return Err(io::Error::other("the log of the database could not be flushed"));
+                return Err(broken());
             }
             if progress.flushed >= commit {
                 return Ok(());
@@ -88,6 +93,11 @@ impl Log {
     }
 }
 
+/// Only a restart, which reads what is really there, helps.
+pub(super) fn broken() -> io::Error {
+    io::Error::other("the log of the database could not be flushed: restart the server")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +120,7 @@ mod tests {
         let commit = missing.committed();
         assert!(missing.flush(commit).is_err());
         std::fs::write(folder.join("none.db-wal"), b"log").unwrap();
-        assert!(missing.flush(commit).is_err());
+        assert!(missing.flush(commit).is_err() && missing.is_broken());
         std::fs::remove_dir_all(folder).unwrap();
     }
 }
