@@ -19,6 +19,7 @@ number of its process and where files go, `123:http://127.0.0.1:8000/api/v1/tran
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -173,7 +174,7 @@ class Watch:
     def __init__(self, server: Server, path: str, a_second: float) -> None:
         self.stop, self.results = multiprocessing.Event(), multiprocessing.Queue()
         arguments = ((server.host, server.port), path, a_second, self.stop, self.results)
-        self.process = multiprocessing.Process(target=watch, args=arguments)
+        self.process = multiprocessing.Process(target=watch, args=arguments, daemon=True)
         self.process.start()
 
     def end(self) -> list[float]:
@@ -268,8 +269,15 @@ async def slow(server: Server) -> None:
 
     async def readers_gone() -> float:
         """When the server has closed the files that it was sending."""
-        audio = lambda: sum("/blobs/" in os.readlink(path) for path in Path(f"/proc/{server.pid}/fd").iterdir())
-        while audio():
+        def is_sending() -> bool:
+            for path in Path(f"/proc/{server.pid}/fd").iterdir():
+                # Others are closed meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    if "/blobs/" in os.readlink(path):
+                        return True
+            return False
+
+        while is_sending():
             await asyncio.sleep(0.2)
         return time.monotonic() - began
 
