@@ -185,3 +185,42 @@ fn speakers_of_the_dialogue_take_turns() {
     assert!(said[6].0 == "SPEAKER_00" && said[6].1.contains("Thank you"));
     assert_eq!(transcript.turns.len(), 7, "{:?}", transcript.turns);
 }
+
+#[test]
+fn speakers_that_cannot_be_are_refused_or_said_to_be_missing() {
+    let Some(transcriber) = base() else { return };
+    let run = |samples: Vec<f32>, diarization: Diarization| {
+        let audio = Audio::from_samples(samples, 16_000).unwrap();
+        transcriber.request(audio).diarize(diarization).run()
+    };
+    for (least, most) in [(0, 0), (5, 2), (1, 0)] {
+        let mut diarization = Diarization::new();
+        (diarization.min_speakers, diarization.max_speakers) = (Some(least), Some(most));
+        let error = run(vec![0.0; 16_000], diarization).unwrap_err();
+        assert!(matches!(error, Error::Option { option: "speakers", .. }), "{error}");
+    }
+    let silent = match run(vec![0.0; 320_000], Diarization::new().speakers(3..=3)) {
+        Err(Error::Model { reason, .. }) => {
+            eprintln!("skipped: {reason}");
+            return;
+        }
+        outcome => outcome.unwrap(),
+    };
+    assert!(silent.segments.is_empty() && silent.turns.is_empty());
+    assert_eq!(silent.warnings, ["3 speakers were asked for, 0 were heard"]);
+    let dialogue = Audio::load(dialogue()).unwrap();
+    // More speakers than could have spoken, and hardly anything to hear.
+    for (seconds, most) in [(0.2, 1), (8.0, 9)] {
+        let start = 16_000;
+        let end = start + (seconds * 16_000.0) as usize;
+        let samples = dialogue.samples()[start..end].to_vec();
+        let transcript = run(samples, Diarization::new().speakers(9..=9)).unwrap();
+        let n_speakers = transcript.speakers.len();
+        assert!(n_speakers <= most, "{n_speakers} speakers in {seconds} s");
+        if n_speakers < 9 {
+            let warning = format!("9 speakers were asked for, {n_speakers} were heard");
+            assert_eq!(transcript.warnings, [warning]);
+        }
+        assert!(transcript.turns.iter().all(|turn| turn.end <= seconds + 1e-3));
+    }
+}
