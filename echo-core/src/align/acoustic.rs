@@ -129,7 +129,7 @@ impl Acoustic {
             name_words(segment, is_unspaced);
         }
         let texts = segments.iter().flat_map(|segment| &segment.words).map(|word| &*word.text);
-        let (labels, ranges) = self.labels.of_words(texts, emission.wildcard(), is_unspaced);
+        let (labels, ranges) = self.labels.of_words(texts, emission.wildcard(), language);
         let Some(placed) = ctc::align(&emission, &labels) else {
             let (labels, frames) = (labels.len(), emission.n_frames());
             log::debug!("{labels} letters do not fit {frames} frames from {start:.2} s on");

@@ -1,15 +1,17 @@
 //! From words to the labels that an acoustic model knows.
 //!
-//! A label is a letter. Letters are compared in lower case; what the model has no label for stands as
-//! one wildcard, however many characters in a row that are (`2019` is one); marks are not spoken and
-//! get nothing. A hyphen parts words. Words lie apart by the model's separator, if it has one.
+//! A label is a letter. Letters are compared in lower case. Figures and symbols that the model has no label
+//! for are spelled out where [`spell`] can; else they stand as one
+//! wildcard, however many characters in a row that are; marks are not spoken and get nothing. A hyphen parts words. Words lie apart by the model's separator, if it has one.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use serde_json::Value;
 
+use super::spell;
 use crate::error::{Error, Result};
+use crate::language::Language;
 
 /// The labels of an acoustic model.
 #[derive(Debug, Clone)]
@@ -100,14 +102,14 @@ impl Labels {
     }
 
     /// The labels of words in a row, and which of them belong to each word; `wildcard` stands for
-    /// what has no label. `is_unspaced` leaves separators out.
+    /// what has no label. Languages without spaces get no separators.
     pub(crate) fn of_words<'w>(
         &self,
         words: impl Iterator<Item = &'w str>,
         wildcard: usize,
-        is_unspaced: bool,
+        language: Language,
     ) -> (Vec<usize>, Vec<Range<usize>>) {
-        let separator = self.separator.filter(|_| !is_unspaced);
+        let separator = self.separator.filter(|_| !language.is_unspaced());
         let mut labels = Vec::new();
         let mut ranges = Vec::new();
         for word in words {
@@ -116,6 +118,13 @@ impl Labels {
                 labels.extend(separator);
             }
             let first = labels.len();
+            let is_known =
+                |c: char| c.to_lowercase().all(|lower| self.letters.contains_key(&lower));
+            let spelled = match word.chars().all(|c| !is_said(c) || is_known(c)) {
+                true => None,
+                false => spell::spelled(word, language),
+            };
+            let word = spelled.as_deref().unwrap_or(word);
             self.add_word(word, wildcard, separator, first, &mut labels);
             if labels.len() == first {
                 labels.truncate(before);
@@ -137,7 +146,7 @@ impl Labels {
     ) {
         for character in word.chars() {
             let character = if character == '’' { '\'' } else { character };
-            if character == '-' || character == '‐' {
+            if matches!(character, '-' | '‐' | ' ') {
                 let is_inside = labels.len() > first && labels.last().copied() != separator;
                 labels.extend(separator.filter(|_| is_inside));
                 continue;
@@ -176,7 +185,7 @@ mod tests {
     }
 
     fn labels(labels: &Labels, text: &str) -> (Vec<usize>, Vec<Range<usize>>) {
-        labels.of_words(text.split(' '), STAR, false)
+        labels.of_words(text.split(' '), STAR, "cs".parse().unwrap())
     }
 
     #[test]
@@ -194,8 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn figures_are_spelled_out_where_the_language_is_known() {
+        let labels = Labels::english();
+        let of = |words: &[&str], language: &str| {
+            labels.of_words(words.iter().copied(), STAR, language.parse().unwrap())
+        };
+        assert_eq!(of(&["In", "42%,", "no"], "en"), of(&["In", "forty-two-percent", "no"], "en"));
+        let (found, ranges) = of(&["In", "42", "no"], "fi");
+        assert_eq!(found[ranges[1].clone()], [STAR]);
+    }
+
+    #[test]
     fn unspaced_text_has_no_separators() {
-        let (found, _) = german().of_words(["a", "b"].into_iter(), STAR, true);
+        let (found, _) = german().of_words(["a", "b"].into_iter(), STAR, "ja".parse().unwrap());
         assert_eq!(found, [5, 6]);
     }
 
