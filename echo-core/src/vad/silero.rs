@@ -29,6 +29,7 @@ use safetensors::SafeTensors;
 
 use super::{Probabilities, Vad};
 use crate::error::{Error, Result};
+use crate::kernels::cpu::dense::step_cells;
 use crate::kernels::matrix::{Rows, multiply_transposed};
 use crate::threads::Threads;
 
@@ -215,16 +216,10 @@ impl Silero {
             }
             sums.copy_from_slice(&lanes);
         }
+        step_cells(&sums, &mut state.cell, &mut state.hidden);
         let (weight, bias) = &self.output;
-        let mut logit = *bias;
-        for at in 0..HIDDEN {
-            let gate = |index: usize| sums[index * HIDDEN + at];
-            let cell = sigmoid(gate(1)) * state.cell[at] + sigmoid(gate(0)) * gate(2).tanh();
-            let hidden = sigmoid(gate(3)) * cell.tanh();
-            state.cell[at] = cell;
-            state.hidden[at] = hidden;
-            logit += hidden.max(0.0) * weight[at];
-        }
+        let heard = state.hidden.iter().zip(weight);
+        let logit = bias + heard.map(|(hidden, weight)| hidden.max(0.0) * weight).sum::<f32>();
         sigmoid(logit)
     }
 }

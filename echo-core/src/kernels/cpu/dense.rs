@@ -164,6 +164,16 @@ impl Lstm {
     }
 }
 
+/// One step of a row of LSTM cells, from their gates (input, forget, cell and output, before their
+/// functions) to what they remember and say.
+///
+/// # Panics
+/// If there are not four gates and one output for each cell.
+pub(crate) fn step_cells(gates: &[f32], cells: &mut [f32], out: &mut [f32]) {
+    let hidden = cells.len();
+    Cells::update(gates, cells, out, [1, hidden, hidden]);
+}
+
 impl Cells<'_> {
     /// Updates the memory of `rows` cells and writes their outputs every `stride` values.
     fn update(
