@@ -101,6 +101,15 @@ class Client:
 
     async def ask(self, method: str, path: str, body: list[bytes] = (), kind: str = "") -> tuple[int, dict, bytes]:
         """Status, headers and body of the answer."""
+        if self.streams is not None:
+            try:
+                return await self._ask(method, path, body, kind)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                # The server closed a connection that it had kept long enough.
+                self.streams = None
+        return await self._ask(method, path, body, kind)
+
+    async def _ask(self, method: str, path: str, body: list[bytes], kind: str) -> tuple[int, dict, bytes]:
         length = sum(len(part) for part in body)
         head = f"{method} {path} HTTP/1.1\r\nhost: echo\r\ncontent-length: {length}\r\n"
         head += f"content-type: {kind}\r\n\r\n" if kind else "\r\n"

@@ -128,6 +128,13 @@ fn bad_requests_are_told_what_was_wrong() {
     assert_eq!(code(server.get("/api/v1/transcription/x?wait=soon")), is(400, "bad_query"));
     assert_eq!(code(server.get("/api/v1/transcriptions?include_total=x")), is(400, "bad_query"));
     assert_eq!(code(server.get("/api/v1/nothing")), is(404, "not_found"));
+    // What no format has a use for is checked, too.
+    for query in
+        ["disposition=false", "max_lines=9", "offset_seconds=inf", "format=txt&profile=whisperx"]
+    {
+        let path = format!("/api/v1/transcription/none/download?{query}");
+        assert_eq!(code(server.get(&path)), is(400, "bad_query"), "{query}");
+    }
     assert_eq!(code(server.get("/api/v1/upload/file")), is(405, "method_not_allowed"));
     let parts = std::fs::read_dir(folder.0.join("uploads/parts")).unwrap().count();
     assert_eq!(parts, 0, "refused uploads leave nothing");

@@ -22,7 +22,7 @@ use super::transcription::wait_for;
 use crate::app::App;
 use crate::auth::{Caller, READ};
 use crate::error::{Answer, Problem};
-use crate::job::Job;
+use crate::job::{Job, Subtitle};
 use crate::store::{Lease, StoreError};
 
 /// What is read of a recording at once.
@@ -38,7 +38,17 @@ pub(super) struct Download {
     max_lines: Option<usize>,
     highlight_words: Option<bool>,
     offset_seconds: Option<f64>,
-    disposition: Option<String>,
+    disposition: Option<Disposition>,
+}
+
+/// What a browser does with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Disposition {
+    /// Keeps it as a file.
+    Attachment,
+    /// Shows it.
+    Inline,
 }
 
 /// Writes the transcript down.
@@ -50,6 +60,7 @@ pub(super) async fn download(
 ) -> Answer {
     caller.may(READ)?;
     let format = format(&query)?;
+    check(&query)?;
     let job = wait_for(&app, &caller, &id, Duration::ZERO, |_| true).await?;
     let result = result_of(&app, &job).await?;
     caller.audit(&app, "download", &id).await;
@@ -78,6 +89,27 @@ fn format(query: &Download) -> Result<OutputFormat, Problem> {
     }
 }
 
+/// Whether all that may be asked of any format fits, also where this one has no use for it.
+fn check(query: &Download) -> Result<(), Problem> {
+    let bad = |detail: &str| Err(Problem::new(400, "bad_query", detail));
+    if query.offset_seconds.is_some_and(|offset| !offset.is_finite() || offset.abs() > 360_000.0) {
+        return bad("offset_seconds is at most 100 hours");
+    }
+    if subtitle(Subtitle::default(), query).fits() {
+        return Ok(());
+    }
+    bad("max_line_width is 8 to 200 and max_lines 1 to 4")
+}
+
+/// How subtitles are cut: as the query says, else as the job does.
+fn subtitle(of_job: Subtitle, query: &Download) -> Subtitle {
+    Subtitle {
+        max_line_width: query.max_line_width.unwrap_or(of_job.max_line_width),
+        max_lines: query.max_lines.unwrap_or(of_job.max_lines),
+        highlight_words: query.highlight_words.unwrap_or(of_job.highlight_words),
+    }
+}
+
 fn render(
     result: &[u8],
     format: OutputFormat,
@@ -92,20 +124,10 @@ fn render(
         without_speakers(&mut transcript);
     }
     if let Some(offset) = query.offset_seconds {
-        let fits = offset.is_finite() && offset.abs() <= 360_000.0;
-        let refuse = || Problem::new(400, "bad_query", "offset_seconds is at most 100 hours");
-        shift(&mut transcript, fits.then_some(offset).ok_or_else(refuse)?);
-    }
-    let mut subtitle = job.options.subtitle;
-    subtitle.max_line_width = query.max_line_width.unwrap_or(subtitle.max_line_width);
-    subtitle.max_lines = query.max_lines.unwrap_or(subtitle.max_lines);
-    subtitle.highlight_words = query.highlight_words.unwrap_or(subtitle.highlight_words);
-    if !subtitle.fits() {
-        let detail = "max_line_width is 8 to 200 and max_lines 1 to 4";
-        return Err(Problem::new(400, "bad_query", detail));
+        shift(&mut transcript, offset);
     }
     let mut body = Vec::new();
-    let writer = format.writer_with(subtitle.cues());
+    let writer = format.writer_with(subtitle(job.options.subtitle, query).cues());
     transcript.write(writer, &mut body).map_err(|error| {
         tracing::error!(job.id = %job.id, %error, "a result could not be written");
         Problem::internal()
@@ -138,8 +160,8 @@ fn shift(transcript: &mut Transcript, offset: f64) {
 }
 
 fn attachment(body: Vec<u8>, format: OutputFormat, job: &Job, query: &Download) -> Response {
-    let kind = match query.disposition.as_deref() {
-        Some("inline") => "inline",
+    let kind = match query.disposition {
+        Some(Disposition::Inline) => "inline",
         _ => "attachment",
     };
     let name = format!("{kind}; filename=\"transcription-{}.{}\"", job.id, format.extension());
