@@ -1,6 +1,7 @@
 //! Absolute `http` and `https` URLs, and references to be followed from them.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use axum::http::Uri;
 
@@ -38,8 +39,7 @@ impl Url {
         if authority.as_str().contains('@') {
             return None;
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let host = host(authority.host())?;
         // A port that is there but no number is a trick, not a port.
         let given = authority.as_str().rsplit_once(':').filter(|(_, port)| !port.contains(']'));
         let port = match given {
@@ -48,7 +48,7 @@ impl Url {
             None => 80,
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        (!host.is_empty()).then(|| Self { is_https, host, port, path: path.to_owned() })
+        Some(Self { is_https, host, port, path: path.to_owned() })
     }
 
     /// Follows a reference, such as the `Location` of a redirect.
@@ -101,6 +101,17 @@ impl Url {
     }
 }
 
+/// A name, or an address in brackets without them.
+fn host(text: &str) -> Option<String> {
+    if let Some(address) = text.strip_prefix('[') {
+        let address = address.strip_suffix(']')?;
+        return address.parse::<Ipv6Addr>().ok().map(|_| address.to_ascii_lowercase());
+    }
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    (!name.is_empty() && name.bytes().all(is_plain)).then_some(name)
+}
+
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.origin(), self.path)
@@ -130,6 +141,10 @@ mod tests {
             "http:///x",
             "http://a\\@b/",
             "http://a\n/",
+            "http://a[::1]/",
+            "http://[::1/",
+            "http://[127.0.0.1]/",
+            "http://a%2e/",
         ] {
             assert_eq!(Url::parse(bad), None, "{bad}");
         }
