@@ -19,6 +19,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use sha1::{Digest, Sha1};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -363,7 +364,15 @@ impl Conversation {
         let goodbye = async {
             let _ = self.socket.close(Some(frame)).await;
             // The other side answers; what it still sends is for nobody.
-            while let Some(Ok(_)) = self.socket.next().await {}
+            while let Some(message) = self.socket.next().await {
+                if message.is_err() {
+                    // Bytes that nobody has read would make the system reset the connection, and
+                    // the close frame be lost with it.
+                    let mut rest = [0; 8 << 10];
+                    while self.socket.get_mut().read(&mut rest).await.is_ok_and(|read| read > 0) {}
+                    break;
+                }
+            }
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), goodbye).await;
     }
