@@ -213,6 +213,7 @@ unsafe fn tile<L: Lane, const R: usize, const N: usize, const U: usize>(
 
 /// One lane of `R` rows times one lane of the panel.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "see the comment inside")]
 unsafe fn step<L: Lane, const R: usize, const N: usize>(
     sums: &mut [[L::Sum; N]; R],
     input: *const u8,
@@ -220,15 +221,16 @@ unsafe fn step<L: Lane, const R: usize, const N: usize>(
     weights: *const u8,
 ) {
     let vector_bytes = <L::Vector as Vector>::LEN * L::WEIGHT_BYTES;
-    // No closure here: it would be a function of its own, without the instruction set.
+    // No closure and no iterator but a range here: each would be a function of its own, without the
+    // instruction set, and where a program is built without optimisation at link time it stays one.
     let mut columns = [L::weights(weights); N];
-    for (v, column) in columns.iter_mut().enumerate() {
-        *column = L::weights(weights.wrapping_add(v * vector_bytes));
+    for v in 1..N {
+        columns[v] = L::weights(weights.wrapping_add(v * vector_bytes));
     }
-    for (r, sums) in sums.iter_mut().enumerate() {
+    for r in 0..R {
         let activation = L::spread(input.wrapping_add(r * stride_bytes));
-        for (sum, &column) in sums.iter_mut().zip(&columns) {
-            *sum = L::dot(*sum, activation, column);
+        for v in 0..N {
+            sums[r][v] = L::dot(sums[r][v], activation, columns[v]);
         }
     }
 }
