@@ -103,9 +103,17 @@ pub(crate) trait Backend: Send + Sync + 'static {
         norm: &Self::Norm,
         linear: &Self::Linear,
     ) -> Result<Self::Buffer>;
-    /// Unmasked attention within each window: `(batch * FRAMES, 3 * d_model)` of query, key and
-    /// value to `(batch * FRAMES, d_model)`. Scores are scaled by `d_head.powf(-0.5)`.
-    fn attend(&self, qkv: &Self::Buffer, batch: usize, heads: usize) -> Result<Self::Buffer>;
+    /// Layer norm, then unmasked attention within each window, `qkv` having `3 * d_model` outputs
+    /// for query, key and value: `(batch * FRAMES, d_model)` to the same. Scores are scaled by
+    /// `d_head.powf(-0.5)`.
+    fn norm_attend(
+        &self,
+        x: &Self::Buffer,
+        norm: &Self::Norm,
+        qkv: &Self::Linear,
+        batch: usize,
+        heads: usize,
+    ) -> Result<Self::Buffer>;
     /// `residual += linear(x)`.
     fn linear_add(
         &self,

@@ -138,18 +138,16 @@ impl<A: Backend, B: Backend> Pair<'_, A, B> {
 
     fn encoder_attention(&self, heads: usize, d_model: usize) {
         const BATCH: usize = 2;
-        fn run<T: Backend>(backend: &T, heads: usize, columns: usize) -> Vec<f32> {
-            let rows = BATCH * FRAMES;
-            let values: Vec<f32> = noise(30, rows * columns).iter().map(|v| 3.0 * v).collect();
-            let qkv = buffer(backend, rows, columns, &values);
-            backend.to_host(&backend.attend(&qkv, BATCH, heads).unwrap()).unwrap()
+        fn run<T: Backend>(backend: &T, heads: usize, d: usize) -> Vec<f32> {
+            let x = buffer(backend, BATCH * FRAMES, d, &noise(30, BATCH * FRAMES * d));
+            let qkv =
+                [layer(31, &[d, d], true), layer(33, &[d, d], false), layer(35, &[d, d], true)];
+            let qkv = backend.linear(&qkv).unwrap();
+            let attended = backend.norm_attend(&x, &norm(backend, d), &qkv, BATCH, heads).unwrap();
+            backend.to_host(&attended).unwrap()
         }
-        let what = format!("attend, {heads} heads of {}", d_model / heads);
-        self.compare(
-            &what,
-            &run(self.ours, heads, 3 * d_model),
-            &run(self.theirs, heads, 3 * d_model),
-        );
+        let what = format!("norm_attend, {heads} heads of {}", d_model / heads);
+        self.compare(&what, &run(self.ours, heads, d_model), &run(self.theirs, heads, d_model));
     }
 
     fn cross_attention(&self, heads: usize, d_model: usize) {

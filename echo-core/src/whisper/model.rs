@@ -142,8 +142,8 @@ impl<B: Backend> Whisper<B> {
         let mut x = backend.run_stem(&self.encoder.stem, &mels)?;
         for EncoderLayer { attention, mlp } in &self.encoder.layers {
             cancel.check()?;
-            let qkv = backend.norm_linear(&x, &attention.norm, &attention.qkv)?;
-            let attended = backend.attend(&qkv, mels.len(), self.config.encoder_heads)?;
+            let (norm, heads) = (&attention.norm, self.config.encoder_heads);
+            let attended = backend.norm_attend(&x, norm, &attention.qkv, mels.len(), heads)?;
             backend.linear_add(&attended, &attention.out, &mut x)?;
             backend.mlp(&mut x, &mlp.norm, &mlp.up, &mlp.down)?;
         }

@@ -256,8 +256,17 @@ impl Backend for Candle {
             .map_err(self.failed("linear layer"))
     }
 
-    fn attend(&self, qkv: &Tensor, batch: usize, heads: usize) -> Result<Tensor> {
-        attention::within_windows(self, qkv, batch, heads).map_err(self.failed("encoder attention"))
+    fn norm_attend(
+        &self,
+        x: &Tensor,
+        norm: &Norm,
+        qkv: &Linear,
+        batch: usize,
+        heads: usize,
+    ) -> Result<Tensor> {
+        let qkv = self.norm_linear(x, norm, qkv)?;
+        attention::within_windows(self, &qkv, batch, heads)
+            .map_err(self.failed("encoder attention"))
     }
 
     fn linear_add(&self, x: &Tensor, linear: &Linear, residual: &mut Tensor) -> Result<()> {

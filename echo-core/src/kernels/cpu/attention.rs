@@ -14,9 +14,10 @@
 )]
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use super::buffer::{Lent, Target, View};
-use super::gemm::{MAX_WIDTH, Operand, accumulate};
+use super::gemm::{Keep, MAX_WIDTH, Operand, accumulate};
 use super::lane::Lane;
 use super::layout::Format;
 use super::math::softmax_row;
@@ -45,8 +46,13 @@ impl HeadShape {
     }
 
     /// Words that the values of a head take.
-    pub(super) fn value_words(self) -> usize {
+    fn value_words(self) -> usize {
         self.d_head.next_multiple_of(self.width) * self.frames.div_ceil(self.depth)
+    }
+
+    /// Words that a head takes: its keys, then its values.
+    pub(super) fn head_words(self) -> usize {
+        self.key_words() + self.value_words()
     }
 
     /// Floats that [`attend`] needs to work in.
@@ -65,42 +71,42 @@ pub(super) struct PackedHead {
     pub(super) shape: HeadShape,
 }
 
-/// Packs one head from rows of lanes: `keys` and `values` start at the head's first column of the
-/// first of `frames` rows, which are `stride` words apart.
-pub(super) fn pack_head(
-    (keys, values): (&[f32], &[f32]),
-    stride: usize,
+/// Packs some rows of one head. `keys` and `values` are the head's first columns, in lanes, of the
+/// first of `rows`, a range of the frames that starts with whole lanes of values.
+///
+/// # Safety
+/// The views have the rows, the targets all frames of the head, and no other thread writes the same
+/// rows.
+pub(super) unsafe fn pack_rows(
+    rows: Range<usize>,
+    (keys, values): (View, View),
     shape: HeadShape,
-    (packed_keys, packed_values): (&mut [f32], &mut [f32]),
+    (packed_keys, packed_values): (Target, Target),
 ) {
     let HeadShape { frames, d_head, width, depth } = shape;
     let lanes = d_head / depth;
-    for (panel, packed) in packed_keys.chunks_exact_mut(width * lanes).enumerate() {
-        let rows = width.min(frames - panel * width);
-        if rows < width {
-            packed.fill(0.0);
-        }
-        // Rows are read in order: the columns of a row lie near each other where they are written, the
-        // rows of a column far apart where they are read.
-        for (row, keys) in keys[panel * width * stride..].chunks(stride).take(rows).enumerate() {
-            for (packed, &key) in packed[row..].iter_mut().step_by(width).zip(&keys[..lanes]) {
-                *packed = key;
-            }
+    // Rows are read in order: the columns of a row lie near each other where they are written, the
+    // rows of a column far apart where they are read.
+    for (index, row) in rows.clone().enumerate() {
+        let key = std::slice::from_raw_parts(keys.at(index, 0).data, lanes);
+        let packed = packed_keys.data.add(row / width * width * lanes + row % width);
+        for (lane, &key) in key.iter().enumerate() {
+            *packed.add(lane * width) = key;
         }
     }
-    let panel_words = width * frames.div_ceil(depth);
-    for (panel, packed) in packed_values.chunks_exact_mut(panel_words).enumerate() {
-        let columns = width.min(d_head - panel * width);
-        for (lane, packed) in packed.chunks_exact_mut(width).enumerate() {
-            let from = lane * depth * stride + panel * width / depth;
-            let row = &values[from..from + columns / depth];
+    for (index, row) in rows.clone().enumerate().step_by(depth) {
+        let panels = std::slice::from_raw_parts(values.at(index, 0).data, lanes);
+        let next = (depth > 1 && row + 1 < rows.end)
+            .then(|| std::slice::from_raw_parts(values.at(index + 1, 0).data, lanes));
+        for (panel, value) in panels.chunks(width / depth).enumerate() {
+            let at = (panel * frames.div_ceil(depth) + row / depth) * width;
+            let packed = packed_values.data.add(at);
+            let packed = std::slice::from_raw_parts_mut(packed, value.len() * depth);
             if depth == 1 {
-                packed[..columns].copy_from_slice(row);
+                packed.copy_from_slice(value);
             } else {
-                let next = values.get(from + stride..from + stride + columns / depth);
-                interleave(row, next.filter(|_| lane * depth + 1 < frames), packed);
+                interleave(value, next.map(|next| &next[panel * width / depth..]), packed);
             }
-            packed[columns..].fill(0.0);
         }
     }
 }
@@ -123,11 +129,24 @@ pub(crate) struct PackedHeads {
 }
 
 impl PackedHeads {
+    /// Room for all heads, zero where frames and columns are filled up to whole panels.
+    pub(super) fn new(mut data: Lent, format: Format, shape: HeadShape) -> Self {
+        let HeadShape { frames, d_head, width, depth } = shape;
+        for head in data.chunks_exact_mut(shape.head_words()) {
+            let (keys, values) = head.split_at_mut(shape.key_words());
+            keys[frames / width * width * (d_head / depth)..].fill(0.0);
+            if !d_head.is_multiple_of(width) {
+                values.fill(0.0);
+            }
+        }
+        Self { data, format, shape }
+    }
+
     /// One head of them.
     pub(super) fn head(&self, head: usize) -> PackedHead {
-        let key_words = self.shape.key_words();
-        let head_words = key_words + self.shape.value_words();
-        let (keys, values) = self.data[head * head_words..][..head_words].split_at(key_words);
+        let head_words = self.shape.head_words();
+        let head = &self.data[head * head_words..][..head_words];
+        let (keys, values) = head.split_at(self.shape.key_words());
         let (keys, values) = (View::new(keys, 0), View::new(values, 0));
         PackedHead { keys, values, shape: self.shape }
     }
@@ -187,7 +206,7 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
     let lanes = frames.div_ceil(depth);
     for panel in 0..d_head.div_ceil(width) {
         let values = values.data.add(panel * width * lanes).cast();
-        accumulate::<L, N>(numerators, n, (values, std::ptr::null()), lanes, sums);
+        accumulate::<L, N, _>(numerators, n, (values, std::ptr::null()), lanes, sums, &Keep);
         let columns = width.min(d_head - panel * width);
         for (index, &row) in block.rows.iter().enumerate() {
             let output = block.output.at(row, panel * width).data;
@@ -218,7 +237,7 @@ unsafe fn soften<L: Lane, const N: usize>(
         let mut totals = [<L::Vector as Vector>::splat(0.0); BLOCK_QUERIES];
         for panel in 0..panels {
             let keys = head.keys.data.add(panel * width * lanes).cast();
-            accumulate::<L, N>(queries, n, (keys, std::ptr::null()), lanes, sums);
+            accumulate::<L, N, _>(queries, n, (keys, std::ptr::null()), lanes, sums, &Keep);
             for frame in frames.saturating_sub(panel * width)..width {
                 for index in 0..n {
                     *sums.at(index, frame).data = MASKED;

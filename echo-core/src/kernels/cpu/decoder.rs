@@ -42,16 +42,14 @@ impl Cpu {
         batch: usize,
         heads: usize,
     ) -> Cross {
-        let d_model = kv.outputs / 2;
         let frames = encoded.rows / batch.max(1);
-        let mut both = self.arena.lend(frames * 2 * d_model);
         let windows = (0..batch)
             .map(|window| {
-                let input = View::new(&encoded.data[window * frames * encoded.columns..], d_model);
-                let output = Target::new(&mut both, 2 * d_model);
-                // SAFETY: a window has `frames` rows, and `both` was made for them.
-                unsafe { self.multiply(&Product::new(frames, input, kv, output)) };
-                self.pack_heads(&both, 2 * d_model, d_model, heads)
+                let input = View::new(&encoded.data, encoded.columns).at(window * frames, 0);
+                // Keys and values are all outputs: nothing is in front of them.
+                let nothing = Target::new(&mut [], 0);
+                // SAFETY: a window has `frames` rows.
+                unsafe { self.project_heads(&Product::new(frames, input, kv, nothing), heads) }
             })
             .collect();
         Cross { windows, heads }

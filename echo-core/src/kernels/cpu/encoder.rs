@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Cpu;
-use super::attention::{AttendBlock, BLOCK_QUERIES, HeadShape, PackedHeads, pack_head};
+use super::attention::{AttendBlock, BLOCK_QUERIES, HeadShape, PackedHeads, pack_rows};
 use super::buffer::{Aligned, Buffer, Target, View};
 use super::isa::{Norm, Prepare};
 use super::layout::{Format, Packed};
@@ -67,13 +67,35 @@ impl Cpu {
         }
     }
 
-    /// Attention within one window: `qkv` is `(frames, 3 * d_model)`, `output` `(frames, d_model)`.
-    pub(super) fn attend_window(&self, qkv: &[f32], heads: usize, d_model: usize, output: Target) {
-        let frames = qkv.len() / (3 * d_model);
-        let d_head = d_model / heads;
-        let packed = self.pack_heads(qkv, 3 * d_model, d_model, heads);
+    /// Attention within each of `batch` windows, from the rows of `x` normed and projected.
+    pub(super) fn attend_frames(
+        &self,
+        x: &Buffer,
+        (norm, qkv): (&Norm, &Packed),
+        batch: usize,
+        heads: usize,
+    ) -> Buffer {
+        let (frames, d_model) = (x.rows / batch.max(1), x.columns);
+        let mut out = Buffer::new(&self.arena, x.rows, d_model);
+        let output = Target::new(&mut out.data, d_model);
+        let mut queries = self.arena.lend(frames * d_model);
+        for window in 0..batch {
+            let input = View::new(&x.data, d_model).at(window * frames, 0);
+            let queries = Target::new(&mut queries, d_model);
+            let product = Product::new(frames, input, qkv, queries);
+            let product = Product { norm: Some(norm), ..product };
+            // SAFETY: `x` has the window's rows, `queries` was made for them.
+            let packed = unsafe { self.project_heads(&product, heads) };
+            self.attend_window(queries.as_view(), &packed, output.at(window * frames, 0));
+        }
+        out
+    }
+
+    /// Attention within one window from `(frames, d_model)` queries to as many of `output`.
+    pub(super) fn attend_window(&self, queries: View, packed: &PackedHeads, output: Target) {
+        let (frames, d_head) = (packed.shape.frames, packed.shape.d_head);
+        let heads = packed.data.len() / packed.shape.head_words();
         let attend = self.kernels.of(packed.format).attend;
-        let queries = View::new(qkv, 3 * d_model);
         let blocks = frames.div_ceil(BLOCK_QUERIES);
         let chunks = blocks.div_ceil(CHUNK_BLOCKS);
         self.pool.run(heads * chunks, &|chunk| {
@@ -100,54 +122,52 @@ impl Cpu {
         });
     }
 
-    /// Packs keys and values of all heads: the last `2 * d_model` of each `stride` columns.
-    pub(super) fn pack_heads(
-        &self,
-        rows: &[f32],
-        stride: usize,
-        d_model: usize,
-        heads: usize,
-    ) -> PackedHeads {
-        let (frames, d_head) = (rows.len() / stride, d_model / heads);
+    /// Projects the frames of a window to keys and values, the last `2 * d_model` outputs of the
+    /// product, and packs them while they are near; outputs in front of them go to its output.
+    ///
+    /// # Safety
+    /// `input` has the product's rows, and so has `output` of what is in front; nobody else uses it.
+    pub(super) unsafe fn project_heads(&self, product: &Product<'_>, heads: usize) -> PackedHeads {
+        let (frames, columns) = (product.rows, product.weights.outputs);
+        let d_model = product.weights.inputs;
+        let (d_head, front) = (d_model / heads, columns - 2 * d_model);
         let wanted = self.precision.attention;
         let format = if d_head.is_multiple_of(wanted.depth()) { wanted } else { Format::F32 };
         let depth = format.depth();
         let shape = HeadShape { frames, d_head, width: self.kernels.width, depth };
-        // Rows of lanes, keys first: the rows themselves where a lane is a float.
-        let mut lanes = self.arena.lend(if depth == 1 { 0 } else { frames * 2 * d_model / depth });
-        if depth > 1 {
-            let input = View::new(rows, stride).at(0, stride - 2 * d_model);
-            let target = Target::new(&mut lanes, 2 * d_model / depth);
-            self.by_rows(frames, &|rows| {
-                let job = Prepare {
-                    rows: rows.len(),
-                    input: input.at(rows.start, 0),
-                    len: 2 * d_model,
-                    norm: None,
-                    normed: std::ptr::null_mut(),
-                    lanes: target.at(rows.start, 0),
-                    scales: std::ptr::null_mut(),
-                };
-                // SAFETY: both buffers have these rows; each chunk has its own.
-                unsafe { (self.kernels.of(format).prepare)(&job) };
-            });
-        }
-        let (source, stride, first) = match depth {
-            1 => (rows, stride, stride - 2 * d_model),
-            _ => (&*lanes, 2 * d_model / depth, 0),
-        };
-        let head_words = shape.key_words() + shape.value_words();
-        let mut data = self.arena.lend(heads * head_words);
-        let target = Target::new(&mut data, head_words);
-        self.pool.run(heads, &|head| {
-            // SAFETY: each chunk has a head of its own.
-            let packed =
-                unsafe { std::slice::from_raw_parts_mut(target.at(head, 0).data, head_words) };
-            let keys = first + head * d_head / depth;
-            let source = (&source[keys..], &source[keys + d_model / depth..]);
-            pack_head(source, stride, shape, packed.split_at_mut(shape.key_words()));
+        let data = self.arena.lend(heads * shape.head_words());
+        let mut packed = PackedHeads::new(data, format, shape);
+        let target = Target::new(&mut packed.data, shape.head_words());
+        self.by_rows(frames, &|rows| {
+            let mut projected = self.arena.lend(rows.len() * columns);
+            let output = Target::new(&mut projected, columns);
+            let (keys, part) = (output.at(0, front), product.part(rows.clone()));
+            // SAFETY: `projected` was made for these rows; each chunk has its own of everything else.
+            unsafe {
+                self.multiply_here(&Product { output, ..part });
+                for row in 0..rows.len() {
+                    output.at(row, 0).data.copy_to(part.output.at(row, 0).data, front);
+                }
+                if depth > 1 {
+                    (self.kernels.of(format).prepare)(&Prepare {
+                        rows: rows.len(),
+                        input: keys.as_view(),
+                        len: 2 * d_model,
+                        norm: None,
+                        normed: std::ptr::null_mut(),
+                        lanes: keys,
+                        scales: std::ptr::null_mut(),
+                    });
+                }
+                for head in 0..heads {
+                    let keys = keys.as_view().at(0, head * d_head / depth);
+                    let from = (keys, keys.at(0, d_model / depth));
+                    let to = (target.at(head, 0), target.at(head, shape.key_words()));
+                    pack_rows(rows.clone(), from, shape, to);
+                }
+            }
         });
-        PackedHeads { data, format, shape }
+        packed
     }
 
     /// `x += down(gelu(up(norm(x))))`.

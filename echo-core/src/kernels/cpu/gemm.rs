@@ -4,7 +4,8 @@
 //! vectors of 16 on AVX-512, 6 x 2 of 8 elsewhere; more rows would spill the pointers, fewer would
 //! starve the multipliers). Panels are walked in pieces of at most [`PIECE_LANES`] lanes, which
 //! stay in the second-level cache while all row tiles of the call pass over them. Sums rest in a
-//! small buffer between pieces; bias, scales, GELU and residual are applied when they leave it.
+//! small buffer between pieces; bias, scales, GELU and residual are applied as soon as a tile has
+//! seen its last piece, while its sums are still near.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "inner loops are pointer arithmetic and vector operations; the caller's promise covers them"
@@ -88,25 +89,68 @@ pub(super) unsafe fn gemm<L: Lane, const N: usize>(job: &Gemm<'_>) {
             } else {
                 std::ptr::null()
             };
-            accumulate::<L, N>(input, rows, (weights, ahead), job.weights.lanes, sums);
-            finish::<L, N>(job, panel, row..row + rows, sums);
+            let end = Finish { job, panel, row };
+            accumulate::<L, N, _>(input, rows, (weights, ahead), job.weights.lanes, sums, &end);
             row += rows;
         }
     }
 }
 
-/// Writes the sums of up to any number of `rows` with one panel of `lanes`, unfinished. The panel
-/// `ahead` is fetched into the cache meanwhile, if it is not null.
+/// What becomes of the sums of a tile.
+pub(super) trait End<L: Lane, const N: usize> {
+    /// Takes the sums of rows `rows` of the call, which are at `sums`.
+    ///
+    /// # Safety
+    /// As for [`gemm`].
+    unsafe fn take(&self, rows: Range<usize>, sums: Target);
+}
+
+/// They stay where they are.
+pub(super) struct Keep;
+
+impl<L: Lane, const N: usize> End<L, N> for Keep {
+    #[inline(always)]
+    unsafe fn take(&self, _rows: Range<usize>, _sums: Target) {}
+}
+
+/// They become output.
+struct Finish<'a> {
+    job: &'a Gemm<'a>,
+    panel: usize,
+    /// The first row of the call.
+    row: usize,
+}
+
+impl<L: Lane, const N: usize> End<L, N> for Finish<'_> {
+    #[inline(always)]
+    unsafe fn take(&self, rows: Range<usize>, sums: Target) {
+        let rows = self.row + rows.start..self.row + rows.end;
+        let width = N * <L::Vector as Vector>::LEN;
+        if self.job.weights.outputs < (self.panel + 1) * width {
+            return finish_part::<L, N>(self.job, self.panel, rows, sums);
+        }
+        match (self.job.has_gelu, self.job.add) {
+            (false, None) => finish::<L, N, false, false>(self.job, self.panel, rows, sums),
+            (false, Some(_)) => finish::<L, N, false, true>(self.job, self.panel, rows, sums),
+            (true, None) => finish::<L, N, true, false>(self.job, self.panel, rows, sums),
+            (true, Some(_)) => finish::<L, N, true, true>(self.job, self.panel, rows, sums),
+        }
+    }
+}
+
+/// Writes the sums of up to any number of `rows` with one panel of `lanes`, and hands them to `end`
+/// tile by tile. The panel `ahead` is fetched into the cache meanwhile, if it is not null.
 ///
 /// # Safety
 /// As for [`gemm`]; `sums` has `rows` of the panel's width.
 #[inline(always)]
-pub(super) unsafe fn accumulate<L: Lane, const N: usize>(
+pub(super) unsafe fn accumulate<L: Lane, const N: usize, E: End<L, N>>(
     input: Operand,
     rows: usize,
     (weights, ahead): (*const u8, *const u8),
     lanes: usize,
     sums: Target,
+    end: &E,
 ) {
     let lane_bytes = N * <L::Vector as Vector>::LEN * L::WEIGHT_BYTES;
     let tiles = rows.div_ceil(TILE_ROWS);
@@ -130,7 +174,7 @@ pub(super) unsafe fn accumulate<L: Lane, const N: usize>(
             let done = start * tiles + row / TILE_ROWS * piece.lanes;
             piece.ahead = ahead.wrapping_add(done * ahead_bytes);
             let input = input.data.wrapping_add(row * input.stride_bytes + start * 4);
-            let sums = sums.at(row, 0).data;
+            let (sums, stride) = (sums.at(row, 0).data, sums.stride);
             match rows - row {
                 1 => tile::<L, 1, N, 4>(&piece, input, sums),
                 2 => tile::<L, 2, N, 2>(&piece, input, sums),
@@ -138,6 +182,9 @@ pub(super) unsafe fn accumulate<L: Lane, const N: usize>(
                 4 => tile::<L, 4, N, 1>(&piece, input, sums),
                 5 => tile::<L, 5, N, 1>(&piece, input, sums),
                 _ => tile::<L, TILE_ROWS, N, 1>(&piece, input, sums),
+            }
+            if start + piece.lanes == lanes {
+                end.take(row..rows.min(row + TILE_ROWS), Target { data: sums, stride });
             }
             row += TILE_ROWS;
         }
@@ -235,9 +282,9 @@ unsafe fn step<L: Lane, const R: usize, const N: usize>(
     }
 }
 
-/// Turns the sums of some rows with one panel into output.
+/// Turns the sums of some rows with one whole panel into output.
 #[inline(always)]
-unsafe fn finish<L: Lane, const N: usize>(
+unsafe fn finish<L: Lane, const N: usize, const GELU: bool, const ADD: bool>(
     job: &Gemm<'_>,
     panel: usize,
     rows: Range<usize>,
@@ -245,7 +292,40 @@ unsafe fn finish<L: Lane, const N: usize>(
 ) {
     let len = <L::Vector as Vector>::LEN;
     let first = panel * N * len;
-    let columns = (job.weights.outputs - first).min(N * len);
+    for (index, row) in rows.enumerate() {
+        let scale = if job.input.scales.is_null() { 1.0 } else { *job.input.scales.add(row) };
+        let output = job.output.at(row, first).data;
+        // Several at once: each waits for itself only.
+        let mut values = [L::Vector::splat(0.0); N];
+        for v in 0..N {
+            let sum = sums.at(index, v * len).data.cast::<L::Sum>().read_unaligned();
+            values[v] = L::finish(sum, job.weights, first + v * len, scale);
+        }
+        if GELU {
+            for v in 0..N {
+                values[v] = L::gelu(values[v]);
+            }
+        }
+        for v in 0..N {
+            if ADD && let Some(add) = job.add {
+                values[v] = values[v].add(Vector::load(add.at(row, first + v * len).data));
+            }
+            values[v].store(output.add(v * len));
+        }
+    }
+}
+
+/// The same for the last panel, which may be filled up.
+#[inline(always)]
+unsafe fn finish_part<L: Lane, const N: usize>(
+    job: &Gemm<'_>,
+    panel: usize,
+    rows: Range<usize>,
+    sums: Target,
+) {
+    let len = <L::Vector as Vector>::LEN;
+    let first = panel * N * len;
+    let columns = job.weights.outputs - first;
     for (index, row) in rows.enumerate() {
         let scale = if job.input.scales.is_null() { 1.0 } else { *job.input.scales.add(row) };
         for column in (0..columns).step_by(len) {
@@ -254,20 +334,12 @@ unsafe fn finish<L: Lane, const N: usize>(
             if job.has_gelu {
                 value = L::gelu(value);
             }
-            let output = job.output.at(row, first + column).data;
-            let count = columns - column;
-            if count >= len {
-                if let Some(add) = job.add {
-                    value = value.add(Vector::load(add.at(row, first + column).data));
-                }
-                value.store(output);
-            } else {
-                if let Some(add) = job.add {
-                    let add = add.at(row, first + column).data;
-                    value = value.add(Vector::load_part(add, count));
-                }
-                value.store_part(output, count);
+            let count = (columns - column).min(len);
+            if let Some(add) = job.add {
+                let add = add.at(row, first + column).data;
+                value = value.add(Vector::load_part(add, count));
             }
+            value.store_part(job.output.at(row, first + column).data, count);
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use super::attention::PackedHeads;
 use super::buffer::{Aligned, Buffer, Target, View};
 use super::decoder::Cross;
 use super::layout::{Format, Packed};
@@ -118,13 +119,26 @@ impl Bench {
         operations as f64 / seconds / 1e9
     }
 
-    fn linear(&self, rows: usize, [outputs, inputs]: [usize; 2]) -> KernelSpeed {
+    fn packed(&self, [outputs, inputs]: [usize; 2]) -> Packed {
         let weights = values(outputs * inputs);
         let row = |output: usize, values: &mut [f32]| {
             values.copy_from_slice(&weights[output * inputs..(output + 1) * inputs]);
         };
         let (pool, layout) = (&self.cpu.pool, (self.format, self.cpu.kernels.width));
-        let packed = Packed::new(pool, layout, [outputs, inputs], &[], &row);
+        Packed::new(pool, layout, [outputs, inputs], &[], &row)
+    }
+
+    /// The keys and values of a window of sound.
+    fn heads(&self, heads: usize, d_model: usize) -> PackedHeads {
+        let (weights, input) = (self.packed([2 * d_model, d_model]), values(FRAMES * d_model));
+        let view = View::new(&input, d_model);
+        let product = Product::new(FRAMES, view, &weights, Target::new(&mut [], 0));
+        // SAFETY: `input` has the rows, and the weights have keys and values only.
+        unsafe { self.cpu.project_heads(&product, heads) }
+    }
+
+    fn linear(&self, rows: usize, [outputs, inputs]: [usize; 2]) -> KernelSpeed {
+        let packed = self.packed([outputs, inputs]);
         let input = values(rows * inputs);
         let mut out = vec![0.0; rows * outputs];
         let product =
@@ -144,10 +158,10 @@ impl Bench {
 
     fn encoder_attention(&self, heads: usize, d_head: usize) -> KernelSpeed {
         let d_model = heads * d_head;
-        let qkv = values(FRAMES * 3 * d_model);
+        let (queries, packed) = (values(FRAMES * d_model), self.heads(heads, d_model));
         let mut out = vec![0.0; FRAMES * d_model];
-        let target = Target::new(&mut out, d_model);
-        let seconds = fastest(|| self.cpu.attend_window(&qkv, heads, d_model, target));
+        let (queries, target) = (View::new(&queries, d_model), Target::new(&mut out, d_model));
+        let seconds = fastest(|| self.cpu.attend_window(queries, &packed, target));
         let format = self.cpu.precision.attention;
         KernelSpeed {
             kernel: format!("attention {format:?}"),
@@ -163,8 +177,7 @@ impl Bench {
     fn cross_attention(&self, queries: usize, heads: usize, d_head: usize) -> Result<KernelSpeed> {
         const WINDOWS: usize = 32;
         let (cpu, d_model) = (&self.cpu, heads * d_head);
-        let kv = values(FRAMES * 2 * d_model);
-        let windows = (0..WINDOWS).map(|_| cpu.pack_heads(&kv, 2 * d_model, d_model, heads));
+        let windows = (0..WINDOWS).map(|_| self.heads(heads, d_model));
         let cross = Cross { windows: windows.collect(), heads };
         let rows = (0..WINDOWS * queries)
             .map(|index| Row { window: index / queries, tokens: index..index + 1, past: 0 })

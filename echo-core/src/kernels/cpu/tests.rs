@@ -1,6 +1,6 @@
 //! Every kernel of every instruction set this machine has, against plain loops in f64.
 
-use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES};
+use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, HeadShape, PackedHeads, pack_rows};
 use super::buffer::{Aligned, Buffer, Target, View};
 use super::gemm::{Gemm, MAX_WIDTH, Operand};
 use super::isa::Norm;
@@ -228,6 +228,28 @@ fn attention(query: &[f32], keys: &[&[f32]], values: &[&[f32]]) -> (Vec<f64>, Ve
     ((0..query.len()).map(column).collect(), shares)
 }
 
+/// Rows of keys and values, packed a few at a time.
+fn heads_of(cpu: &Cpu, kv: &[f32], d_model: usize, heads: usize) -> PackedHeads {
+    let (frames, d_head) = (kv.len() / (2 * d_model), d_model / heads);
+    let shape = HeadShape { frames, d_head, width: cpu.kernels.width, depth: 1 };
+    let mut data = cpu.arena.lend(heads * shape.head_words());
+    data.fill(f32::NAN);
+    let mut packed = PackedHeads::new(data, Format::F32, shape);
+    let target = Target::new(&mut packed.data, shape.head_words());
+    for first in (0..frames).step_by(7) {
+        for head in 0..heads {
+            let keys = View::new(kv, 2 * d_model).at(first, head * d_head);
+            let to = (target.at(head, 0), target.at(head, shape.key_words()));
+            // SAFETY: `kv` has the rows, and `packed` was made for all of them.
+            unsafe {
+                let rows = first..frames.min(first + 7);
+                pack_rows(rows, (keys, keys.at(0, d_model)), shape, to);
+            }
+        }
+    }
+    packed
+}
+
 #[test]
 fn a_block_of_queries_attends_to_any_number_of_frames() {
     for cpu in backends() {
@@ -238,7 +260,7 @@ fn a_block_of_queries_attends_to_any_number_of_frames() {
             // Large enough for softmax to be far from even.
             let kv = noise(frames * 2 * d_model, 8).iter().map(|v| v * 3.0).collect::<Vec<_>>();
             let q = noise(queries * d_model, 9);
-            let all = cpu.pack_heads(&kv, 2 * d_model, d_model, heads);
+            let all = heads_of(&cpu, &kv, d_model, heads);
             let (mut out, mut shares) = (vec![0.0; q.len()], vec![0.0; queries * frames]);
             let mut scratch = cpu.arena.lend(all.shape.scratch_words());
             let rows = (0..queries).collect::<Vec<_>>();
@@ -281,7 +303,7 @@ fn scores_may_rise_by_more_than_an_exponential_can() {
         // After the first panel of any width: the scores of one key are in the thousands.
         kv[150 * 2 * d..150 * 2 * d + d].iter_mut().for_each(|key| *key *= 2000.0);
         let q = noise(3 * d, 13);
-        let all = cpu.pack_heads(&kv, 2 * d, d, 1);
+        let all = heads_of(&cpu, &kv, d, 1);
         let mut out = vec![0.0; 3 * d];
         let mut scratch = cpu.arena.lend(all.shape.scratch_words());
         let block = AttendBlock {

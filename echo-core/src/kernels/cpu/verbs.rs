@@ -158,17 +158,20 @@ impl Backend for Cpu {
         Ok(out)
     }
 
-    fn attend(&self, qkv: &Buffer, batch: usize, heads: usize) -> Result<Buffer> {
-        let d_model = qkv.columns / 3;
-        let fits = qkv.rows.is_multiple_of(batch.max(1)) && qkv.columns == 3 * d_model;
-        check(fits && heads > 0 && d_model.is_multiple_of(heads), "self-attention")?;
-        let frames = qkv.rows / batch.max(1);
-        let mut out = Buffer::new(&self.arena, qkv.rows, d_model);
-        let output = Target::new(&mut out.data, d_model);
-        for (window, qkv) in qkv.data.chunks_exact((frames * qkv.columns).max(1)).enumerate() {
-            self.attend_window(qkv, heads, d_model, output.at(window * frames, 0));
-        }
-        Ok(out)
+    fn norm_attend(
+        &self,
+        x: &Buffer,
+        norm: &Norm,
+        qkv: &Packed,
+        batch: usize,
+        heads: usize,
+    ) -> Result<Buffer> {
+        let d_model = x.columns;
+        let fits = d_model == norm.weight.len() && d_model == qkv.inputs;
+        check(fits && qkv.outputs == 3 * d_model, "queries, keys and values")?;
+        let fits = x.rows.is_multiple_of(batch.max(1)) && heads > 0;
+        check(fits && d_model.is_multiple_of(heads), "self-attention")?;
+        Ok(self.attend_frames(x, (norm, qkv), batch, heads))
     }
 
     fn linear_add(&self, x: &Buffer, linear: &Packed, residual: &mut Buffer) -> Result<()> {

@@ -204,9 +204,17 @@ impl Backend for Cuda {
         self.normalised_product(x, norm, linear)
     }
 
-    fn attend(&self, qkv: &Buffer, batch: usize, heads: usize) -> Result<Buffer> {
+    fn norm_attend(
+        &self,
+        x: &Buffer,
+        norm: &Norm,
+        qkv: &Linear,
+        batch: usize,
+        heads: usize,
+    ) -> Result<Buffer> {
         self.gpu.bind()?;
-        self.attend_frames(qkv, batch, heads)
+        let qkv = self.normalised_product(x, norm, qkv)?;
+        self.attend_frames(&qkv, batch, heads)
     }
 
     fn linear_add(&self, x: &Buffer, linear: &Linear, residual: &mut Buffer) -> Result<()> {
