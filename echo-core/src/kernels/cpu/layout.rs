@@ -155,8 +155,16 @@ fn read_bits(words: &[f32], index: usize, bytes: usize) -> u32 {
 
 /// What one step of int8 is worth so that the largest of `values` is 127 steps.
 fn step_of(values: &[f32]) -> f32 {
-    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    largest.max(f32::MIN_POSITIVE) / 127.0
+    // Sixteen at once: one after the other each would wait for the one before.
+    let (sixteens, rest) = values.as_chunks::<16>();
+    let mut largest = [f32::MIN_POSITIVE; 16];
+    for values in sixteens.iter().map(|values| values.as_slice()).chain([rest]) {
+        largest
+            .iter_mut()
+            .zip(values)
+            .for_each(|(largest, value)| *largest = largest.max(value.abs()));
+    }
+    largest.into_iter().fold(0.0, f32::max) / 127.0
 }
 
 /// Writes one output into its column of a panel of zeros; returns the sum of its int8 codes.
