@@ -284,6 +284,7 @@ unsafe fn step<L: Lane, const R: usize, const N: usize>(
 
 /// Turns the sums of some rows with one whole panel into output.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "as in `step`")]
 unsafe fn finish<L: Lane, const N: usize, const GELU: bool, const ADD: bool>(
     job: &Gemm<'_>,
     panel: usize,
