@@ -48,7 +48,9 @@ impl Url {
             None => 80,
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        Some(Self { is_https, host, port, path: path.to_owned() })
+        // A query may stand right behind the host; what is asked for begins with a slash.
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        Some(Self { is_https, host, port, path: format!("{slash}{path}") })
     }
 
     /// Follows a reference, such as the `Location` of a redirect.
@@ -128,6 +130,7 @@ mod tests {
         assert_eq!((url.to_string().as_str(), url.port), ("https://example.com/a?b", 443));
         assert_eq!(url.without_query(), "https://example.com/a");
         assert_eq!(Url::parse("http://[::1]:81/").unwrap().host, "::1");
+        assert_eq!(Url::parse("http://a.example?b").unwrap().path, "/?b");
         for bad in [
             "ftp://a/",
             "file:///etc/passwd",
