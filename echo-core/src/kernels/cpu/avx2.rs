@@ -140,7 +140,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         name: "avx2",
         width: VECTORS * Avx2::LEN,
         f32: in_f32::TABLE,
-        f16: in_f16::TABLE,
+        f16: Some(in_f16::TABLE),
         bf16: None,
         int8: None,
         narrow_width: NARROW * Avx2::LEN,

@@ -150,7 +150,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         name: "avx512",
         width: VECTORS * Avx512::LEN,
         f32: in_f32::TABLE,
-        f16: in_f16::TABLE,
+        f16: Some(in_f16::TABLE),
         bf16: has_bf16.then_some(in_bf16::TABLE),
         int8: has_vnni.then_some(in_int8::TABLE),
         narrow_width: NARROW * Avx512::LEN,

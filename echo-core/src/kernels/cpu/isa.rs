@@ -45,7 +45,7 @@ pub(super) struct Kernels {
     /// Outputs in a panel of packed weights.
     pub(super) width: usize,
     pub(super) f32: FormatKernels,
-    pub(super) f16: FormatKernels,
+    pub(super) f16: Option<FormatKernels>,
     pub(super) bf16: Option<FormatKernels>,
     pub(super) int8: Option<FormatKernels>,
     /// Outputs in a panel of weights that has few.
@@ -66,7 +66,7 @@ impl Kernels {
     pub(super) fn of(&self, format: Format) -> FormatKernels {
         let kernels = match format {
             Format::F32 => Some(self.f32),
-            Format::F16 => Some(self.f16),
+            Format::F16 => self.f16,
             Format::Bf16 => self.bf16,
             Format::Int8 => self.int8,
         };
@@ -76,7 +76,8 @@ impl Kernels {
     /// Whether there are kernels for a format.
     pub(super) fn has(&self, format: Format) -> bool {
         match format {
-            Format::F32 | Format::F16 => true,
+            Format::F32 => true,
+            Format::F16 => self.f16.is_some(),
             Format::Bf16 => self.bf16.is_some(),
             Format::Int8 => self.int8.is_some(),
         }
@@ -244,7 +245,7 @@ mod portable {
     #![expect(unsafe_op_in_unsafe_fn, reason = "the functions pass their callers' promise on")]
 
     use super::Kernels;
-    use crate::kernels::cpu::lane::{F16, F32};
+    use crate::kernels::cpu::lane::F32;
     use crate::kernels::cpu::vector::{Portable, Vector};
 
     /// Vectors in a panel: as many as leave a tile of six rows in the registers that are always there,
@@ -252,7 +253,6 @@ mod portable {
     const VECTORS: usize = if cfg!(target_arch = "aarch64") { 2 } else { 1 };
 
     format_kernels!(in_f32, F32<Portable>, VECTORS);
-    format_kernels!(in_f16, F16<Portable>, VECTORS);
     vector_kernels!(Portable, VECTORS);
 
     pub(super) fn kernels() -> Kernels {
@@ -260,7 +260,7 @@ mod portable {
             name: "portable",
             width: VECTORS * Portable::LEN,
             f32: in_f32::TABLE,
-            f16: in_f16::TABLE,
+            f16: None,
             bf16: None,
             int8: None,
             narrow_width: NARROW * Portable::LEN,

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 
 use super::layout::Packed;
 use super::math::{exp, gelu};
-use super::vector::{Portable, Vector};
+use super::vector::Vector;
 
 /// Beyond this an exponential is no float. Sums with it are too great to be taken, see
 /// [`Lane::GREATEST_SUM`].
@@ -163,21 +163,6 @@ pub(super) trait FromHalf: Vector {
     /// # Safety
     /// As for [`Vector::load`].
     unsafe fn load_half(from: *const u16) -> Self;
-}
-
-impl FromHalf for Portable {
-    #[inline(always)]
-    unsafe fn load_half(from: *const u16) -> Self {
-        // Shifted into place the exponent is 112 too small, for subnormals too. Infinities become
-        // large numbers, which no weight is.
-        const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
-        let bits = from.cast::<[u16; 8]>().read_unaligned().map(u32::from);
-        let values = bits.map(|bits| {
-            let magnitude = f32::from_bits((bits & 0x7fff) << 13) * REBIAS;
-            f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
-        });
-        Self::load(values.as_ptr())
-    }
 }
 
 /// f32 times weights that are stored as half floats: the same result as with f32 weights for

@@ -57,7 +57,8 @@ pub(crate) struct Cpu {
 /// The formats that parts of a network are stored and multiplied in.
 #[derive(Debug, Clone, Copy)]
 struct Precision {
-    /// Linear layers and the token table; `None` keeps halves as halves, all else as f32.
+    /// Linear layers and the token table; `None` keeps halves as halves where there are
+    /// kernels for them, all else as f32.
     linear: Option<Format>,
     /// The two convolutions, likewise.
     stem: Option<Format>,

@@ -53,7 +53,8 @@ pub fn kernel_speeds(report: &mut dyn FnMut(KernelSpeed)) -> Result<()> {
     let bandwidth = memory_bandwidth();
     for compute in [ComputeType::F32, ComputeType::Bf16, ComputeType::Int8] {
         let Ok(cpu) = Cpu::with_kernels(Kernels::best(), compute, 1) else { continue };
-        let format = cpu.precision.linear.unwrap_or(Format::F16);
+        let stored = if cpu.kernels.has(Format::F16) { Format::F16 } else { Format::F32 };
+        let format = cpu.precision.linear.unwrap_or(stored);
         let bench = Bench { cpu, format, bandwidth };
         for d_model in [512, 768, 1280] {
             for [outputs, inputs] in

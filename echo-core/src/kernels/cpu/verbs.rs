@@ -19,15 +19,16 @@ fn check(is_right: bool, what: &'static str) -> Result<()> {
     if is_right { Ok(()) } else { Err(Error::inference("sizes given to a CPU kernel", what)) }
 }
 
-/// The format that keeps what is stored: halves stay halves, everything else becomes f32.
-fn format_of(tensor: &Tensor<'_>) -> Format {
-    match tensor.values {
-        Values::F16(_) => Format::F16,
-        _ => Format::F32,
-    }
-}
-
 impl Cpu {
+    /// The format that keeps what is stored: halves stay halves where instructions widen them,
+    /// everything else becomes f32.
+    fn format_of(&self, tensor: &Tensor<'_>) -> Format {
+        match tensor.values {
+            Values::F16(_) if self.kernels.has(Format::F16) => Format::F16,
+            _ => Format::F32,
+        }
+    }
+
     /// Packs layers stacked along their outputs.
     fn pack(&self, parts: &[LinearParts<'_>]) -> Result<Packed> {
         let rows = parts.iter().map(|(weight, _)| Rows::new(weight)).collect::<Result<Vec<_>>>()?;
@@ -39,7 +40,7 @@ impl Cpu {
         let outputs = rows.iter().map(|rows| rows.count).sum();
         let bias = stacked_bias(parts)?;
         check(bias.len() == outputs, "biases of stacked layers")?;
-        let format = self.precision.linear.unwrap_or(format_of(&parts[0].0));
+        let format = self.precision.linear.unwrap_or_else(|| self.format_of(&parts[0].0));
         let row = |output: usize, values: &mut [f32]| {
             let mut output = output;
             for rows in &rows {
@@ -69,7 +70,7 @@ impl Cpu {
                 }
             }
         };
-        let format = self.precision.stem.unwrap_or(format_of(weight));
+        let format = self.precision.stem.unwrap_or_else(|| self.format_of(weight));
         let sizes = [rows.count, 3 * channels];
         Ok(Packed::new(&self.pool, (format, self.kernels.width), sizes, &bias, &row))
     }
