@@ -49,10 +49,9 @@ impl Networks {
         options: &VadOptions,
         cancel: &CancelToken,
     ) -> Result<Vec<Region>> {
-        options.validate()?;
-        let audio = mono(source, &mut |_| cancel.check())?;
+        let (audio, probabilities) = self.listen(source, options, cancel)?;
         let n_samples = audio.samples().len();
-        Ok(match self.alone(audio.samples(), options, cancel)? {
+        Ok(match probabilities {
             Some(probabilities) => regions::marked(&probabilities, n_samples, options),
             None => everything(n_samples),
         })
@@ -65,10 +64,9 @@ impl Networks {
         options: &VadOptions,
         cancel: &CancelToken,
     ) -> Result<Vec<Region>> {
-        options.validate()?;
-        let audio = mono(source, &mut |_| cancel.check())?;
+        let (audio, probabilities) = self.listen(source, options, cancel)?;
         let n_samples = audio.samples().len();
-        let regions = match self.alone(audio.samples(), options, cancel)? {
+        let regions = match probabilities {
             Some(probabilities) => regions::regions(&probabilities, n_samples, options),
             None => everything(n_samples),
         };
@@ -77,15 +75,19 @@ impl Networks {
         Ok(chunks.into_iter().map(|chunk| chunk.span).collect())
     }
 
-    fn alone(
+    /// A source and how likely speech is in it; `None` if nobody asks.
+    fn listen(
         &self,
-        samples: &[f32],
+        source: AudioSource,
         options: &VadOptions,
         cancel: &CancelToken,
-    ) -> Result<Option<Probabilities>> {
+    ) -> Result<(Audio, Option<Probabilities>)> {
+        options.validate()?;
+        let audio = mono(source, &mut |_| cancel.check())?;
         let silero = Silero::new()?.on(&self.threads);
         let progress = &mut |_: f64| cancel.check();
-        self.speech_probabilities(options.model, &silero, samples, progress)
+        let heard = self.speech_probabilities(options.model, &silero, audio.samples(), progress)?;
+        Ok((audio, heard))
     }
 }
 

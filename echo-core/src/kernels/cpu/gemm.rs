@@ -49,6 +49,15 @@ impl Operand {
     pub(super) fn floats(view: View) -> Self {
         Self { data: view.data.cast(), stride_bytes: view.stride * 4, scales: std::ptr::null() }
     }
+
+    /// The factor of a row.
+    ///
+    /// # Safety
+    /// There are factors of so many rows, or none at all.
+    #[inline(always)]
+    unsafe fn scale(&self, row: usize) -> f32 {
+        if self.scales.is_null() { 1.0 } else { *self.scales.add(row) }
+    }
 }
 
 /// One product: `output = finish(input * weights + bias) + add`.
@@ -294,7 +303,7 @@ unsafe fn finish<L: Lane, const N: usize, const GELU: bool, const ADD: bool>(
     let len = <L::Vector as Vector>::LEN;
     let first = panel * N * len;
     for (index, row) in rows.enumerate() {
-        let scale = if job.input.scales.is_null() { 1.0 } else { *job.input.scales.add(row) };
+        let scale = job.input.scale(row);
         let output = job.output.at(row, first).data;
         // Several at once: each waits for itself only.
         let mut values = [L::Vector::splat(0.0); N];
@@ -328,7 +337,7 @@ unsafe fn finish_part<L: Lane, const N: usize>(
     let first = panel * N * len;
     let columns = job.weights.outputs - first;
     for (index, row) in rows.enumerate() {
-        let scale = if job.input.scales.is_null() { 1.0 } else { *job.input.scales.add(row) };
+        let scale = job.input.scale(row);
         for column in (0..columns).step_by(len) {
             let sum = sums.at(index, column).data.cast::<L::Sum>().read_unaligned();
             let mut value = L::finish(sum, job.weights, first + column, scale);
