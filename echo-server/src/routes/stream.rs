@@ -302,6 +302,7 @@ impl Conversation {
             Some(Ok(_)) => None,
             Some(Err(Error::Capacity(_))) => {
                 self.shut(CloseCode::Size, "a message may have 512 KiB").await;
+                self.drain().await;
                 Some(End::Gone)
             }
             Some(Err(_)) => Some(End::Gone),
@@ -359,20 +360,22 @@ impl Conversation {
         self.shut(code, reason).await;
     }
 
+    /// Reads what no message will be made of: bytes that nobody has read would make the system reset
+    /// the connection, and the close frame be lost with it.
+    async fn drain(&mut self) {
+        let rest = async {
+            let mut rest = [0; 8 << 10];
+            while self.socket.get_mut().read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), rest).await;
+    }
+
     async fn shut(&mut self, code: CloseCode, reason: &'static str) {
         let frame = CloseFrame { code, reason: reason.into() };
         let goodbye = async {
             let _ = self.socket.close(Some(frame)).await;
             // The other side answers; what it still sends is for nobody.
-            while let Some(message) = self.socket.next().await {
-                if message.is_err() {
-                    // Bytes that nobody has read would make the system reset the connection, and
-                    // the close frame be lost with it.
-                    let mut rest = [0; 8 << 10];
-                    while self.socket.get_mut().read(&mut rest).await.is_ok_and(|read| read > 0) {}
-                    break;
-                }
-            }
+            while let Some(Ok(_)) = self.socket.next().await {}
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), goodbye).await;
     }
