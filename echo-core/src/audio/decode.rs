@@ -10,7 +10,7 @@ use super::containers::{self, Demuxer, Event, Fault, Packet, Track};
 use super::downmix::{Downmix, Mixed};
 use super::place::{Place, Times};
 use super::source::OpenedMedia;
-use super::{Audio, AudioOptions, SAMPLE_RATE_HZ};
+use super::{Audio, AudioOptions, SAMPLE_RATE_HZ, TooLong};
 use crate::error::{Error, Result};
 use crate::options::Channels;
 
@@ -178,6 +178,7 @@ impl<'a> Pass<'a> {
                     fault_count = 0;
                     if packet.track == self.track.id {
                         self.take(&packet).map_err(|fault| self.source.refusal(fault))?;
+                        self.check_length()?;
                     }
                 }
                 Err(Fault::Truncated) => {
@@ -239,6 +240,15 @@ impl<'a> Pass<'a> {
             }
         }
         self.downmix.push(&mut self.frames, placement.from, placement.to)
+    }
+
+    /// Stops before the memory is full of what nobody wants.
+    fn check_length(&self) -> Result<()> {
+        let max_seconds = self.source.max_seconds;
+        if self.place.reached() <= max_seconds {
+            return Ok(());
+        }
+        Err(TooLong { max_seconds }.of(self.source.origin.clone()))
     }
 
     /// The sound and what was wrong with it.

@@ -22,7 +22,7 @@ mod source;
 
 use std::fmt;
 
-pub use source::{AudioSource, RawEncoding};
+pub use source::{AudioSource, RawEncoding, TooLong};
 
 pub use crate::options::Channels;
 

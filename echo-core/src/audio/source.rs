@@ -33,6 +33,7 @@ impl<T: Read + Seek + Send + Sync> ReadSeek for T {}
 pub struct AudioSource {
     input: Input,
     raw: Option<RawFormat>,
+    max_seconds: f64,
 }
 
 enum Input {
@@ -100,10 +101,28 @@ impl AudioSource {
         Self { raw, ..source.into() }
     }
 
+    /// Refuses the source once more than so many seconds of it are decoded: a few kilobytes may stand
+    /// for days of silence, and headers need not tell. Without a limit (the default) all is decoded.
+    ///
+    /// ```
+    /// use echo_core::audio::{Audio, AudioSource, RawEncoding, TooLong};
+    ///
+    /// let ten_seconds = AudioSource::raw(vec![0x80_u8; 80_000], 8_000, 1, RawEncoding::U8);
+    /// let error = Audio::load(ten_seconds.max_seconds(5.0)).unwrap_err();
+    /// assert!(TooLong::is_why(&error));
+    /// ```
+    pub fn max_seconds(mut self, seconds: f64) -> Self {
+        self.max_seconds = seconds;
+        self
+    }
+
     /// Opens the source.
     pub(super) fn open(self) -> Result<Opened> {
-        let origin = self.to_string();
+        let (origin, max_seconds) = (self.to_string(), self.max_seconds);
         let (reader, path): (Box<dyn ReadSeek>, _) = match self.input {
+            Input::Audio(audio) if audio.duration() > max_seconds => {
+                return Err(TooLong { max_seconds }.of(origin));
+            }
             Input::Audio(audio) => return Ok(Opened::Audio(audio)),
             Input::Bytes(bytes) => (Box::new(Cursor::new(bytes)), None),
             Input::Reader(reader) => (reader, None),
@@ -118,7 +137,30 @@ impl AudioSource {
             },
         })?;
         let hint = path.as_deref().and_then(hint);
-        Ok(Opened::Media(OpenedMedia { media, path, origin, raw: self.raw, hint }))
+        Ok(Opened::Media(OpenedMedia { media, path, origin, raw: self.raw, hint, max_seconds }))
+    }
+}
+
+/// Why a source with [`AudioSource::max_seconds`] was refused: the cause of its
+/// [`Error::Audio`](crate::Error::Audio).
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("more than {max_seconds:.0} s of sound")]
+#[non_exhaustive]
+pub struct TooLong {
+    /// What was allowed.
+    pub max_seconds: f64,
+}
+
+impl TooLong {
+    /// Whether an error says that a source was longer than allowed.
+    pub fn is_why(error: &Error) -> bool {
+        matches!(error, Error::Audio { source: Some(cause), .. } if cause.is::<Self>())
+    }
+
+    /// The error of a source that is known by this name.
+    pub(super) fn of(self, origin: impl Into<String>) -> Error {
+        let reason = "it is longer than allowed".to_owned();
+        Error::Audio { origin: origin.into(), reason, source: Some(self.into()) }
     }
 }
 
@@ -137,6 +179,8 @@ pub(super) struct OpenedMedia {
     pub(super) raw: Option<RawFormat>,
     /// What its name suggests, should its content be of no known kind.
     pub(super) hint: Option<RawFormat>,
+    /// More than so much of it is not decoded.
+    pub(super) max_seconds: f64,
 }
 
 /// Formats without a header that go by a name of their own.
@@ -164,7 +208,7 @@ fn open_file(path: &Path) -> Result<Box<dyn ReadSeek>> {
 
 impl From<Input> for AudioSource {
     fn from(input: Input) -> Self {
-        Self { input, raw: None }
+        Self { input, raw: None, max_seconds: f64::INFINITY }
     }
 }
 

@@ -9,8 +9,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use echo_core::audio::TooLong;
 use echo_core::{
-    CancelToken, Error, ErrorKind, ModelStore, Progress, Segment, Transcriber, Transcript,
+    AudioSource, CancelToken, Error, ErrorKind, ModelStore, Progress, Segment, Transcriber,
+    Transcript,
 };
 use serde_json::value::to_raw_value;
 
@@ -98,15 +100,9 @@ fn work(transcriber: &Transcriber, orders: &Receiver<Task>) {
             _ => continue,
         };
         let started = Instant::now();
-        let run = transcribe(transcriber, &path, &options, &cancel);
-        let event = match run {
-            Ok(transcript) if transcript.duration > max_audio_seconds => {
-                let message = format!(
-                    "{:.0} s of sound, {max_audio_seconds:.0} s are allowed",
-                    transcript.duration
-                );
-                Event::Failed { error: JobError::lasting("audio_too_long", message) }
-            }
+        // Enforced while it is decoded: a small file may stand for days of silence.
+        let source = AudioSource::from(path).max_seconds(max_audio_seconds);
+        let event = match transcribe(transcriber, source, &options, &cancel) {
             Ok(transcript) => match to_raw_value(&transcript) {
                 Ok(result) => {
                     let busy_seconds = started.elapsed().as_secs_f64();
@@ -117,6 +113,10 @@ fn work(transcriber: &Transcriber, orders: &Receiver<Task>) {
                 }
             },
             Err(Error::Cancelled) => Event::Cancelled,
+            Err(error) if TooLong::is_why(&error) => {
+                let message = format!("more than {max_audio_seconds:.0} s of sound");
+                Event::Failed { error: JobError::lasting("audio_too_long", message) }
+            }
             Err(error) => Event::Failed { error: job_error(&error) },
         };
         tell(&event);
@@ -139,13 +139,13 @@ fn load(hello: &Hello) -> Result<Transcriber, Error> {
 
 fn transcribe(
     transcriber: &Transcriber,
-    path: &std::path::Path,
+    source: AudioSource,
     options: &JobOptions,
     cancel: &CancelToken,
 ) -> Result<Transcript, Error> {
     let reporter = RefCell::new(Reporter::default());
     let request = transcriber
-        .request(path)
+        .request(source)
         .options(options.to_core())
         .cancel_with(cancel.clone())
         .on_progress(|progress| reporter.borrow_mut().progress(progress));
