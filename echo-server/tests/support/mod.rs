@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "as in the tests themselves")]
 
+pub mod names;
 pub mod proxy;
 pub mod receiver;
 pub mod services;
@@ -67,6 +68,7 @@ pub struct TestServer {
     pub process: Child,
     pub base: String,
     variables: Vec<(String, String)>,
+    wrapper: Vec<String>,
     folder: PathBuf,
     pub token: Option<String>,
 }
@@ -91,7 +93,19 @@ impl TestServer {
         Self::start(folder, &all)
     }
 
+    /// The same, started by a command that is followed by the program and its arguments.
+    pub fn scripted_by(wrapper: &[&str], folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        let worker = scripted_worker();
+        let mut all = vec![("ECHO_TEST_WORKER", worker.to_str().unwrap())];
+        all.extend_from_slice(variables);
+        Self::start_by(wrapper, folder, &all)
+    }
+
     pub fn start(folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        Self::start_by(&[], folder, variables)
+    }
+
+    fn start_by(wrapper: &[&str], folder: &Folder, variables: &[(&str, &str)]) -> Self {
         let mut all: Vec<(String, String)> = [
             ("PORT", "0"),
             ("ECHO_DRAIN_DELAY", "0"),
@@ -102,8 +116,9 @@ impl TestServer {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let (process, base) = spawn(&folder.0, &all);
-        Self { process, base, variables: all, folder: folder.0.clone(), token: None }
+        let wrapper: Vec<String> = wrapper.iter().map(|&part| part.to_owned()).collect();
+        let (process, base) = spawn(&wrapper, &folder.0, &all);
+        Self { process, base, variables: all, wrapper, folder: folder.0.clone(), token: None }
     }
 
     pub fn kill(&mut self) {
@@ -112,7 +127,7 @@ impl TestServer {
     }
 
     pub fn restart(&mut self) {
-        (self.process, self.base) = spawn(&self.folder, &self.variables);
+        (self.process, self.base) = spawn(&self.wrapper, &self.folder, &self.variables);
     }
 
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
@@ -199,7 +214,7 @@ impl TestWorker {
 
     /// One whose process holds the model that the variables name.
     pub fn with_model(folder: &Folder, variables: &[(&str, &str)]) -> Self {
-        let mut command = program("worker", &folder.0);
+        let mut command = program(&[], "worker", &folder.0);
         command.env("RUST_LOG", "info").envs(variables.iter().copied());
         if std::env::var_os("ECHO_TEST_SHOW").is_none() {
             command.stderr(Stdio::null());
@@ -220,8 +235,16 @@ impl Drop for TestWorker {
     }
 }
 
-fn program(command: &str, folder: &Path) -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_echo-server"));
+fn program(wrapper: &[String], command: &str, folder: &Path) -> Command {
+    let server = env!("CARGO_BIN_EXE_echo-server");
+    let mut program = match wrapper.split_first() {
+        None => Command::new(server),
+        Some((first, rest)) => {
+            let mut wrapper = Command::new(first);
+            wrapper.args(rest).arg(server);
+            wrapper
+        }
+    };
     program.arg(command).current_dir(folder).env_clear();
     for name in ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR"] {
         program.envs(std::env::var_os(name).map(|value| (name, value)));
@@ -229,8 +252,8 @@ fn program(command: &str, folder: &Path) -> Command {
     program
 }
 
-fn spawn(folder: &Path, variables: &[(String, String)]) -> (Child, String) {
-    let mut command = program("serve", folder);
+fn spawn(wrapper: &[String], folder: &Path, variables: &[(String, String)]) -> (Child, String) {
+    let mut command = program(wrapper, "serve", folder);
     command.envs(variables.iter().cloned());
     let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();

@@ -1,7 +1,8 @@
 //! A server of the other side: it answers what it is told and remembers what it was asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A request that was received.
@@ -27,21 +28,49 @@ impl Asked {
     }
 }
 
+type Answer = Arc<dyn Fn(&str, usize) -> Vec<u8> + Send + Sync>;
+
 /// Listens on a port of its own.
 pub struct Receiver {
     pub port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Receiver {
-    /// Answers with what `answer` makes of the path and of the number of requests so far.
+    /// Answers with what `answer` makes of the path and of the number of requests so far; on the
+    /// loopback addresses of both families, if there are both.
     pub fn start(answer: impl Fn(&str, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (kept, answer) = (Arc::clone(&asked), Arc::new(answer));
+        let receiver = Self { port, asked: Arc::default(), connections: Arc::default() };
+        let answer: Answer = Arc::new(answer);
+        let sixth = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).ok();
+        for listener in [Some(listener), sixth].into_iter().flatten() {
+            receiver.attend(listener, &answer);
+        }
+        receiver
+    }
+
+    /// The same at one address.
+    pub fn start_at(
+        address: (Ipv4Addr, u16),
+        answer: impl Fn(&str, usize) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let (ip, port) = address;
+        let receiver = Self { port, asked: Arc::default(), connections: Arc::default() };
+        let address = SocketAddr::new(IpAddr::V4(ip), port);
+        let answer: Answer = Arc::new(answer);
+        receiver.attend(TcpListener::bind(address).unwrap(), &answer);
+        receiver
+    }
+
+    fn attend(&self, listener: TcpListener, answer: &Answer) {
+        let (kept, answer) = (Arc::clone(&self.asked), Arc::clone(answer));
+        let connections = Arc::clone(&self.connections);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (kept, answer) = (Arc::clone(&kept), Arc::clone(&answer));
                 std::thread::spawn(move || {
                     let Some(request) = read(&stream) else { return };
@@ -54,7 +83,17 @@ impl Receiver {
                 });
             }
         });
-        Self { port, asked }
+    }
+
+    /// Connections that others made before this one, which is made here: so the listener is known to
+    /// work, and to have told of all that came earlier.
+    pub fn connections_before_ours(&self) -> usize {
+        let ours = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        let before = super::eventually("our own connection", || {
+            self.connections.load(Ordering::SeqCst).checked_sub(1)
+        });
+        drop(ours);
+        before
     }
 
     pub fn asked(&self) -> Vec<Asked> {
