@@ -37,6 +37,7 @@ pub mod storage;
 pub mod store;
 mod submit;
 mod upload;
+pub mod waveform;
 pub mod webhook;
 pub mod worker;
 

@@ -4,6 +4,7 @@
 //! parts/RANDOM          being written
 //! blobs/aa/SHA256       sound
 //! results/aa/KEY.json   transcripts
+//! waveforms/aa/SHA256.json   what sound looks like
 //! ```
 //!
 //! A file is written in `parts`, flushed to the disk, renamed, and its folder flushed, before a row
@@ -48,7 +49,7 @@ impl Files {
     /// # Errors
     /// If it cannot be made or written.
     pub fn open(root: &Path) -> io::Result<Self> {
-        for folder in ["parts", "blobs", "results"] {
+        for folder in ["parts", "blobs", "results", "waveforms"] {
             std::fs::create_dir_all(root.join(folder))?;
         }
         // A worker is told paths, and may run elsewhere.
@@ -75,6 +76,11 @@ impl Files {
     /// Where the result of this key lies.
     pub fn result_path(&self, key: &str) -> PathBuf {
         self.root.join("results").join(folder(key)).join(format!("{key}.json"))
+    }
+
+    /// Where the waveform of the sound of this digest lies.
+    fn waveform_path(&self, hash: &str) -> PathBuf {
+        self.root.join("waveforms").join(folder(hash)).join(format!("{hash}.json"))
     }
 
     /// Keeps sound under its digest.
@@ -134,13 +140,25 @@ impl Files {
     /// # Errors
     /// The file system's.
     pub async fn keep_result(&self, key: &str, json: &[u8]) -> io::Result<()> {
+        self.keep_json(self.result_path(key), json).await
+    }
+
+    /// Keeps the waveform of sound.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn keep_waveform(&self, hash: &str, json: &[u8]) -> io::Result<()> {
+        self.keep_json(self.waveform_path(hash), json).await
+    }
+
+    async fn keep_json(&self, place: PathBuf, json: &[u8]) -> io::Result<()> {
         let path = self.root.join("parts").join(token());
         let mut file = File::options().write(true).create_new(true).open(&path).await?;
         let written = async {
             file.write_all(json).await?;
             file.flush().await?;
             file.sync_data().await?;
-            let (path, place) = (path.clone(), self.result_path(key));
+            let path = path.clone();
             blocking(move || settle(&path, &place)).await
         };
         let written = written.await;
@@ -158,11 +176,20 @@ impl Files {
         fs::read(self.result_path(key)).await.map(Bytes::from)
     }
 
+    /// The waveform of sound.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn waveform(&self, hash: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.waveform_path(hash)).await
+    }
+
     /// Removes what no row needs; what is not there needs no removing.
     pub async fn remove(&self, orphans: &Orphans) {
         let blobs = orphans.blobs.iter().map(|hash| self.blob_path(hash));
+        let waveforms = orphans.blobs.iter().map(|hash| self.waveform_path(hash));
         let results = orphans.results.iter().map(|key| self.result_path(key));
-        for path in blobs.chain(results) {
+        for path in blobs.chain(waveforms).chain(results) {
             if let Err(error) = fs::remove_file(&path).await
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -187,13 +214,13 @@ impl Files {
         Ok(removed)
     }
 
-    /// The names of all sound and results, with their ages.
+    /// The names of all sound, waveforms and results, with their ages.
     ///
     /// # Errors
     /// The file system's.
     pub fn names(&self) -> io::Result<Vec<(PathBuf, String, std::time::Duration)>> {
         let mut names = Vec::new();
-        for kind in ["blobs", "results"] {
+        for kind in ["blobs", "results", "waveforms"] {
             for folder in std::fs::read_dir(self.root.join(kind))? {
                 for entry in std::fs::read_dir(folder?.path())? {
                     let entry = entry?;

@@ -26,9 +26,38 @@ fn a_recording_becomes_words_and_subtitles() {
         assert_eq!(reply.status, 200, "{format}: {}", reply.text());
         assert!(reply.body.len() > 20, "{format}");
     }
+    let path = format!("/api/v1/transcription/{id}/waveform");
+    let waveform = server.get(&format!("{path}?points=50")).json();
+    let peaks = waveform["peaks"].as_array().unwrap();
+    assert_eq!((&waveform["points"], peaks.len()), (&50.into(), 50));
+    assert!(waveform["duration"].as_f64().unwrap() > 5.0, "{waveform}");
+    // Somebody speaks, and not all the time.
+    let loud = peaks.iter().filter(|peak| peak.as_u64().unwrap() > 20).count();
+    assert!((10..=50).contains(&loud), "{waveform}");
+    assert_eq!(server.get(&path).json()["peaks"].as_array().unwrap().len(), 2000);
+    for points in ["0", "4001", "-1", "x"] {
+        let refused = server.get(&format!("{path}?points={points}"));
+        assert_eq!((refused.status, &refused.json()["code"]), (400, &"bad_query".into()));
+    }
     // The same sound with the same options is not transcribed again.
     let again = server.upload(&dialogue(), &[("beam_size", "1"), ("language", "en")]);
     assert_eq!((again.status, &again.json()["cached"]), (200, &true.into()));
+    // What it looks like goes with the recording.
+    let waveforms = folder.0.join("uploads/waveforms");
+    let kept = || walk(&waveforms);
+    assert_eq!(kept(), 1);
+    for id in [id, again.job_id()] {
+        let path = format!("/api/v1/transcription/{id}?purge=true");
+        assert_eq!(server.send("DELETE", &path, &[], b"").status, 204);
+    }
+    assert_eq!(kept(), 0);
+    assert_eq!(server.get(&path).json()["code"], "result_expired");
+}
+
+/// Files below a folder of folders.
+fn walk(folder: &std::path::Path) -> usize {
+    let entries = |folder| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries(folder.to_path_buf()).map(|folder| entries(folder.path()).count()).sum()
 }
 
 #[test]

@@ -449,6 +449,20 @@ mod tests {
     }
 
     #[test]
+    fn a_source_longer_than_allowed_is_refused_and_says_so() {
+        let second = || AudioSource::raw(vec![0x80_u8; 8_000], 8_000, 1, RawEncoding::U8);
+        assert_eq!(Audio::load(second().max_seconds(1.0)).unwrap().duration(), 1.0);
+        let decoded = AudioSource::from(Audio::load(second()).unwrap());
+        for source in [second(), decoded] {
+            let error = Audio::load(source.max_seconds(0.99)).unwrap_err();
+            assert!(TooLong::is_why(&error), "{error}");
+            assert_eq!(error.kind(), crate::ErrorKind::Audio);
+        }
+        let other = AudioSource::from(b"neither sound nor film".to_vec());
+        assert!(!TooLong::is_why(&Audio::load(other.max_seconds(1.0)).unwrap_err()));
+    }
+
+    #[test]
     fn a_missing_file_and_a_folder_are_io_errors() {
         for path in ["/nowhere/at/all.wav", "/"] {
             let Err(error) = AudioSource::from(path).open() else { panic!("{path} was opened") };

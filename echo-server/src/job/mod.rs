@@ -18,7 +18,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use options::{JobOptions, Subtitle};
+pub use options::{ChannelUse, JobOptions, Subtitle};
 pub use submission::{CallbackEvent, Submission, TextField};
 pub use view::{job_json, summary_json};
 

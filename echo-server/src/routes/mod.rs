@@ -20,6 +20,7 @@ mod upload;
 mod uploads;
 mod url;
 mod usage;
+mod waveform;
 mod web;
 mod webhooks;
 
@@ -51,6 +52,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/transcription/{job_id}/download", get(download::download))
         .route("/transcription/{job_id}/events", get(events::events))
         .route("/transcription/{job_id}/audio", get(download::audio))
+        .route("/transcription/{job_id}/waveform", get(waveform::waveform))
         .route("/transcription/{job_id}/deliveries", get(webhooks::deliveries))
         .route(
             "/transcription/{job_id}/deliveries/{delivery_id}/redeliver",

@@ -11,16 +11,19 @@ use std::time::{Duration, Instant};
 
 use echo_core::audio::TooLong;
 use echo_core::{
-    AudioSource, CancelToken, Error, ErrorKind, ModelStore, Progress, Segment, Transcriber,
-    Transcript,
+    Audio, AudioOptions, AudioSource, CancelToken, Error, ErrorKind, ModelStore, Progress, Segment,
+    Stage, Transcriber, Transcript,
 };
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Event, Hello, Order, listen};
-use crate::job::{JobError, JobOptions};
+use crate::job::{ChannelUse, JobError, JobOptions};
+use crate::waveform::Waveform;
 
 /// Progress is told at most so often.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The share of a run that decoding is, as echo-core counts it.
+const DECODING_SHARE: f64 = 0.02;
 
 /// Runs the worker until its server is gone.
 ///
@@ -102,7 +105,9 @@ fn work(transcriber: &Transcriber, orders: &Receiver<Task>) {
         let started = Instant::now();
         // Enforced while it is decoded: a small file may stand for days of silence.
         let source = AudioSource::from(path).max_seconds(max_audio_seconds);
-        let event = match transcribe(transcriber, source, &options, &cancel) {
+        let run = decode(source, &options, &cancel)
+            .and_then(|source| transcribe(transcriber, source, &options, &cancel));
+        let event = match run {
             Ok(transcript) => match to_raw_value(&transcript) {
                 Ok(result) => {
                     let busy_seconds = started.elapsed().as_secs_f64();
@@ -135,6 +140,38 @@ fn load(hello: &Hello) -> Result<Transcriber, Error> {
         builder = builder.threads(hello.threads);
     }
     builder.build()
+}
+
+/// Decodes here what the run would decode, to tell what it looks like.
+fn decode(
+    source: AudioSource,
+    options: &JobOptions,
+    cancel: &CancelToken,
+) -> Result<AudioSource, Error> {
+    // A run of each channel by itself decodes them.
+    if options.channels == ChannelUse::Split {
+        return Ok(source);
+    }
+    let mut told = Instant::now();
+    let mut progress = |fraction: f64| {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        if told.elapsed() >= REPORT_INTERVAL {
+            told = Instant::now();
+            let (progress, stage) = (fraction * DECODING_SHARE, Stage::Decoding.as_str());
+            tell(&Event::Progress { progress, stage: stage.to_owned(), segments: no_segments() });
+        }
+        Ok(())
+    };
+    let mut channels = Audio::load_with(source, &AudioOptions::default(), &mut progress)?;
+    let audio = channels.pop().unwrap_or_default();
+    tell(&Event::Waveform(Waveform::of(audio.samples(), audio.duration())));
+    Ok(audio.into())
+}
+
+fn no_segments() -> Box<RawValue> {
+    to_raw_value(&[(); 0]).unwrap_or_default()
 }
 
 fn transcribe(

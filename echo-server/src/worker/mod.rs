@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 
 use crate::job::{JobError, JobOptions};
 use crate::live::{LiveEvent, LiveOptions};
+use crate::waveform::Waveform;
 
 pub use child::run;
 pub use lifecycle::{Outcome, announce, end, report, sweep, until};
@@ -102,6 +103,8 @@ pub enum Event {
         /// Segments since the last report.
         segments: Box<RawValue>,
     },
+    /// The sound is decoded, and looks like this.
+    Waveform(Waveform),
     /// The job is done.
     Completed {
         /// The transcript, as echo-core writes it.

@@ -19,6 +19,7 @@ use crate::clock::now_ms;
 use crate::job::Phase;
 use crate::live::{LiveEvent, LiveInput, Session};
 use crate::store::{Claim, Claimed, Report, StoreError};
+use crate::waveform::Waveform;
 
 /// A worker that was told to stop its job and has not is killed after this.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
@@ -206,6 +207,7 @@ impl Worker {
                             let is_list = |list: &serde_json::Value| list.as_array().is_some_and(|list| !list.is_empty());
                             Report { progress: Some(fraction), stage: Some(stage), segments: segments.filter(is_list) }
                         }
+                        Event::Waveform(waveform) => keep_waveform(app, &hash, &waveform).await,
                         Event::Completed { result, busy_seconds } => {
                             let json = result.get().to_owned();
                             return self.end(app, &claimed, Outcome::Completed { json, busy_seconds }).await;
@@ -290,4 +292,13 @@ impl Worker {
             tracing::warn!(%error, "a dead worker's job waits for the next sweep");
         }
     }
+}
+
+/// Keeps what is only drawn: without it nothing is wrong.
+async fn keep_waveform(app: &App, hash: &str, waveform: &Waveform) -> Report {
+    let json = serde_json::to_vec(waveform).unwrap_or_default();
+    if let Err(error) = app.files.keep_waveform(hash, &json).await {
+        tracing::warn!(%error, "a waveform could not be kept");
+    }
+    Report::default()
 }
