@@ -238,6 +238,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bf16_is_rounded_as_the_crate_half_does() {
+        // A prime step meets ties, both zeros, numbers below the normal ones, infinities and NaN.
+        for bits in (0..=u32::MAX).step_by(32_749).chain([0x7f80_0000, 0x7fff_ffff, 0x3f80_8000]) {
+            let value = f32::from_bits(bits);
+            let word = pair(value, -value).to_bits();
+            let [low, high] = [word as u16, (word >> 16) as u16].map(bf16::from_bits);
+            let wanted = [value, -value].map(bf16::from_f32);
+            let same = [low, high] == wanted || value.is_nan() && low.is_nan() && high.is_nan();
+            assert!(same, "{bits:#x}: {low} {high}, expected {wanted:?}");
+        }
+    }
+
+    #[test]
     fn packing_keeps_every_weight_whatever_the_panel() {
         let pool = Pool::new(2);
         // What a format may differ by: bf16 has 8 bits of fraction, int8 half of the largest over 127.
