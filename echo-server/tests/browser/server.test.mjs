@@ -113,6 +113,7 @@ test("from a file to a named speaker and a download", { skip: skip ?? false, tim
 
   await page.setInputFiles("#file", DIALOGUE);
   if (canDiarize) await page.click("label.switch-row[for=opt-diarize]");
+  const drawn = page.waitForResponse((answer) => answer.url().includes("/waveform?"), { timeout: 500_000 });
   await page.click("#start");
   await page.waitForURL(/#\/t\/[0-9a-f-]{36}$/);
   const id = page.url().split("/").pop();
@@ -120,6 +121,7 @@ test("from a file to a named speaker and a download", { skip: skip ?? false, tim
   await shot(page, "server-progress");
   await page.waitForSelector(".word", { timeout: 500_000 });
   await page.waitForSelector(".job-completed");
+  assert.equal((await drawn).status(), 200, "the waveform is measured by the server");
 
   const job = await (await fetch(`${address}api/v1/transcription/${id}`)).json();
   const words = job.result.segments.flatMap((segment) => segment.words ?? []);
@@ -219,7 +221,11 @@ test(
     await shot(page, "server-refused-360");
     await page.click(".upload-failed [aria-label^=Stop]");
     await page.setInputFiles("#file", { name: "noise.wav", mimeType: "audio/wav", buffer: noise(600) });
+    const line = await slowLine(page);
     await page.click("#start");
+    await followUpload(page);
+    await shot(page, "server-uploading-360");
+    await line.detach();
     await page.waitForSelector(".progress .button.quiet");
     await page.click(".progress .button.quiet");
     await page.waitForSelector("text=This transcription was cancelled", { timeout: 120_000 });
@@ -228,6 +234,30 @@ test(
     await page.context().close();
   },
 );
+
+/** A line on which 19 MB take some seconds, until the session is detached. */
+async function slowLine(page) {
+  const line = await page.context().newCDPSession(page);
+  await line.send("Network.enable");
+  const unlimited = { offline: false, latency: 0, downloadThroughput: -1 };
+  await line.send("Network.emulateNetworkConditions", { ...unlimited, uploadThroughput: 4_000_000 });
+  return line;
+}
+
+/** The share of an upload is told while it grows, with its speed. */
+async function followUpload(page) {
+  const meter = ".upload [role=progressbar]";
+  const share = async (above) => {
+    const grown = ([selector, least]) => {
+      const now = Number(document.querySelector(selector)?.getAttribute("aria-valuenow"));
+      return now > least && now < 100 ? now : null;
+    };
+    return (await page.waitForFunction(grown, [meter, above], { timeout: 60_000 })).jsonValue();
+  };
+  const first = await share(0);
+  assert.match(await page.textContent(".upload .file-fact"), /\d+\s?%.*B of .*B\/s/);
+  assert.ok((await share(first)) > first);
+}
 
 /** A WAV file of speech-like noise, 16 kHz and 16 bits: long enough to be caught at work. */
 function noise(seconds) {
