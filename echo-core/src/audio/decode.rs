@@ -17,6 +17,9 @@ use crate::options::Channels;
 /// Faults in a row after which the rest of a container counts as lost.
 const MAX_FAULTS: u32 = 64;
 
+/// Lengths are sums of the lengths of packets, which round: so much less than a sample.
+const ROUNDING_SECONDS: f64 = 1e-6;
+
 /// Packets that are looked at to find where the media begins; tracks alternate more often.
 const LOOKAHEAD_PACKETS: usize = 64;
 const LOOKAHEAD_BYTES: usize = 8 << 20;
@@ -245,7 +248,7 @@ impl<'a> Pass<'a> {
     /// Stops before the memory is full of what nobody wants.
     fn check_length(&self) -> Result<()> {
         let max_seconds = self.source.max_seconds;
-        if self.place.reached() <= max_seconds {
+        if self.place.reached() <= max_seconds + ROUNDING_SECONDS {
             return Ok(());
         }
         Err(TooLong { max_seconds }.of(self.source.origin.clone()))
