@@ -3,7 +3,7 @@
 //! Each chunk (at most 30 s, cut where people pause) becomes one window. All windows of a batch go
 //! through the encoder and the decoder together; those that finish leave the batch. A window whose
 //! text fails its tests is tried again at higher temperatures, and a window that was understood only
-//! up to some point is heard again from there: faster-whisper's and WhisperX's batches do neither
+//! up to some point, or whose text passes over speech, is heard again from there: faster-whisper's and WhisperX's batches do neither
 //! and lose text. Chunks may come from several sources.
 
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ use super::decode::{Decoded, Decoder, Job};
 use super::language;
 use super::network::Encoded;
 use super::segments;
+use super::skipped;
 use super::words;
 use crate::error::Result;
 use crate::features::mel::{HOP_SAMPLES, LogMel, Mel};
@@ -236,7 +237,14 @@ impl<'a> Batches<'a> {
         }
         let tokenizer = &self.recognizer.tokenizer;
         let Region { start, end } = work.span;
-        let cut = segments::cut(tokenizer, &decoded.tokens, work.span.duration());
+        let mut cut = segments::cut(tokenizer, &decoded.tokens, work.span.duration());
+        let speech = self.chunks[work.chunk].speech;
+        if let Some(last) = skipped::gap(&cut.pieces, work.span, speech) {
+            // What follows is heard anew, from where speech was passed over.
+            cut.pieces.truncate(last + 1);
+            cut.understood = cut.pieces[last].end;
+            cut.open = None;
+        }
         let rest = Region::new(start + cut.understood, end);
         let is_worth_hearing = cut.understood > 0.0
             && start + cut.understood < end
@@ -263,4 +271,50 @@ struct Heard {
     logprobs: Vec<Vec<f32>>,
     /// What of its chunk is to be heard again.
     rest: Option<Region>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::whisper::fake::FakeNetwork;
+    use crate::whisper::tokenizer::small;
+
+    #[test]
+    fn speech_passed_over_is_heard_again_with_what_follows() {
+        let tokenizer = small();
+        let begin = tokenizer.special.timestamp_begin;
+        let say = |parts: &[(u32, u32, u32)]| -> Vec<u32> {
+            let piece = |&(start, token, end): &(u32, u32, u32)| {
+                [begin + 50 * start, token, begin + 50 * end]
+            };
+            parts.iter().flat_map(piece).collect()
+        };
+        let (first, again) = (say(&[(0, 65, 5), (18, 67, 20)]), say(&[(0, 66, 13), (13, 67, 15)]));
+        // A window is known by its first value: the source begins loud and is quiet where it is heard again.
+        let network = FakeNetwork::saying(&tokenizer, move |window, _| {
+            if window > 0.0 { first.clone() } else { again.clone() }
+        });
+        let recognizer =
+            Recognizer { network: Box::new(network), tokenizer, log_mel: LogMel::new(80) };
+        let noise = |at: usize| (at * 7919 % 101) as f32 / 50.0 - 1.0;
+        let loudness = |at: usize| if (40_000..200_000).contains(&at) { 1e-4 } else { 0.9 };
+        let samples: Vec<f32> = (0..20 * 16_000).map(|at| noise(at) * loudness(at)).collect();
+        let speech = [Region::new(0.0, 10.0), Region::new(12.0, 20.0)];
+        let chunk = Chunk {
+            samples: &samples,
+            span: Region::new(0.0, 20.0),
+            language: Language::ENGLISH,
+            is_first: true,
+            speech: &speech,
+        };
+        let mut found = Vec::new();
+        let mut on_chunk = |_, segments: Vec<Segment>| {
+            found.extend(segments.iter().map(|s| (s.start, s.end, s.text.clone())));
+            Ok(())
+        };
+        let options = TranscribeOptions::default();
+        transcribe(&recognizer, &[chunk], &options, 4, &mut on_chunk, &CancelToken::new()).unwrap();
+        let text = |start, end, text: &str| (start, end, text.to_owned());
+        assert_eq!(found, [text(0.0, 5.0, "A"), text(5.0, 18.0, "B"), text(18.0, 20.0, "C")]);
+    }
 }

@@ -4,7 +4,8 @@
 //! several: the next window starts there, and what was said between is lost. (With beam 1, `base`
 //! leaves out 55 of 1,376 words of one eleven-minute file in this way, and the reference with it.) Such
 //! a piece has far fewer tokens than people say in its time. It then ends at the pause where a text of
-//! its length would, and the next window starts there.
+//! its length would, and the next window starts there. In batches, what is passed over mostly lies between
+//! the times of two pieces.
 
 use super::segments::Piece;
 use crate::timeline::Region;
@@ -18,6 +19,9 @@ const USUAL_TOKENS_PER_SECOND: f64 = 3.2;
 
 /// Speech in a shorter piece may as well be a word drawn out, or noise.
 const MIN_SPEECH_SECONDS: f64 = 3.5;
+
+/// Speech of this length between two pieces was not understood; their times are off by less.
+const MIN_GAP_SECONDS: f64 = 2.0;
 
 /// Where the first piece that passes over speech ought to end.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +44,21 @@ pub(super) fn first(
         let span = Region::new(offset + piece.start, offset + piece.end);
         let resume = text_end(n_tokens(piece) as f64, span, speech)?;
         Some(Skip { piece: index, resume })
+    })
+}
+
+/// The first of the pieces, of a window that is `span` of the source, after which speech lies in no
+/// piece.
+pub(super) fn gap(pieces: &[Piece], span: Region, speech: &[Region]) -> Option<usize> {
+    let spoken = |gap: Region| {
+        let inside = speech.iter().filter_map(|region| region.intersection(&gap));
+        inside.map(|region| region.duration()).sum::<f64>()
+    };
+    let nexts = pieces.iter().skip(1).map(|next| span.start + next.start).chain([span.end]);
+    pieces.iter().zip(nexts).position(|(piece, next)| {
+        let start = span.start + piece.end;
+        // The window must not be heard again from its start.
+        piece.end > 0.0 && spoken(Region::new(start, next.max(start))) >= MIN_GAP_SECONDS
     })
 }
 
@@ -93,6 +112,22 @@ mod tests {
     fn a_text_as_long_as_its_speech_is_left_alone() {
         assert_eq!(found(&[piece(0.0, 17.0)], 20), None);
         assert_eq!(found(&[piece(0.0, 4.0)], 1), None, "too little speech to tell");
+    }
+
+    #[test]
+    fn speech_between_pieces_or_behind_them_is_a_gap() {
+        let after = |times: &[(f64, f64)]| {
+            let pieces: Vec<Piece> = times.iter().map(|&(start, end)| piece(start, end)).collect();
+            gap(&pieces, Region::new(10.0, 27.5), &SPEECH)
+        };
+        assert_eq!(after(&[(0.0, 4.2), (4.8, 10.0), (11.0, 17.0)]), None);
+        assert_eq!(after(&[(0.0, 4.2), (11.0, 17.0)]), Some(0));
+        assert_eq!(after(&[(0.0, 4.2), (4.8, 10.0), (13.5, 17.0)]), Some(1));
+        assert_eq!(after(&[(0.0, 4.2), (4.8, 10.0)]), Some(1), "nothing more is said");
+        assert_eq!(after(&[(0.0, 3.5), (5.9, 16.0)]), None, "their times are not exact");
+        assert_eq!(after(&[(4.8, 17.0)]), None, "before the first, where a window begins anew");
+        assert_eq!(after(&[(0.0, 0.0), (15.0, 17.0)]), None);
+        assert_eq!(after(&[]), None);
     }
 
     #[test]
