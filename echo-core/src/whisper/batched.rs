@@ -3,8 +3,8 @@
 //! Each chunk (at most 30 s, cut where people pause) becomes one window. All windows of a batch go
 //! through the encoder and the decoder together; those that finish leave the batch. A window whose
 //! text fails its tests is tried again at higher temperatures, and a window that was understood only
-//! up to some point, or whose text passes over speech, is heard again from there: faster-whisper's and WhisperX's batches do neither
-//! and lose text. Chunks may come from several sources.
+//! up to some point, or whose text passes over speech, is heard again from there: faster-whisper's
+//! and WhisperX's batches do neither and lose text. Chunks may come from several sources.
 
 use std::collections::VecDeque;
 

@@ -4,8 +4,8 @@
 //! several: the next window starts there, and what was said between is lost. (With beam 1, `base`
 //! leaves out 55 of 1,376 words of one eleven-minute file in this way, and the reference with it.) Such
 //! a piece has far fewer tokens than people say in its time. It then ends at the pause where a text of
-//! its length would, and the next window starts there. In batches, what is passed over mostly lies between
-//! the times of two pieces.
+//! its length would, and the next window starts there. In batches, what is passed over mostly lies
+//! between the times of two pieces.
 
 use super::segments::Piece;
 use crate::timeline::Region;
