@@ -70,7 +70,7 @@ impl Diarizer {
     /// # Errors
     /// [`Error::Model`](crate::Error::Model) if they cannot be had or read.
     pub fn load(&self, mut on_download: impl FnMut(&Download)) -> Result<()> {
-        self.networks.diarizer(&mut on_download).map(drop)
+        self.networks.diarizer(&mut on_download, &self.cancel).map(drop)
     }
 
     /// Who speaks when: a transcript with turns and speakers, and without words.

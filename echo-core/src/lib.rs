@@ -56,6 +56,7 @@
 //! ```
 //!
 //! [`Request::segments`] yields segments as they are decoded; dropping the iterator stops the work.
+//! [`Request::on_checkpoint`] tells what is done, so that another run can go on from there.
 //! [`Transcriber::transcribe_many`] lets chunks of several files share a batch.
 //!
 //! The crate is synchronous and has no runtime inside. In an async program, give it a thread:
@@ -147,7 +148,7 @@ pub mod audio;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench {
-    pub use crate::kernels::cpu::speed::{KernelSpeed, kernel_speeds};
+    pub use crate::kernels::cpu::speed::{KernelRun, kernel_runs};
     pub use crate::whisper::random::{RandomNetwork, Shape, Timing};
 }
 #[cfg(feature = "cli")]
@@ -187,6 +188,7 @@ pub use options::{
     Align, Channels, Clustering, DecodeOptions, Diarization, Mode, Task, TranscribeOptions,
     VadModel, VadOptions,
 };
+pub use pipeline::Checkpoint;
 pub use progress::{CancelToken, Progress, Stage};
 pub use request::{Request, Segments};
 pub use timeline::{Region, Turn};

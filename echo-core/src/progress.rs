@@ -70,7 +70,7 @@ impl Progress {
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken {
     is_cancelled: Arc<AtomicBool>,
-    parent: Option<Arc<CancelToken>>,
+    parents: Arc<[CancelToken]>,
 }
 
 impl CancelToken {
@@ -81,7 +81,12 @@ impl CancelToken {
 
     /// A token that is cancelled with this one, and can be cancelled without it.
     pub fn child(&self) -> Self {
-        Self { is_cancelled: Arc::default(), parent: Some(Arc::new(self.clone())) }
+        Self { is_cancelled: Arc::default(), parents: Arc::new([self.clone()]) }
+    }
+
+    /// A token that is cancelled with either.
+    pub(crate) fn or(&self, other: &Self) -> Self {
+        Self { is_cancelled: Arc::default(), parents: Arc::new([self.clone(), other.clone()]) }
     }
 
     /// Asks every run that holds this token to stop.
@@ -91,8 +96,7 @@ impl CancelToken {
 
     /// Whether [`cancel`](Self::cancel) was called on it or on the token it is a child of.
     pub fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::Acquire)
-            || self.parent.as_ref().is_some_and(|parent| parent.is_cancelled())
+        self.is_cancelled.load(Ordering::Acquire) || self.parents.iter().any(Self::is_cancelled)
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -123,8 +127,10 @@ mod tests {
         let (one, two) = (parent.child(), parent.child());
         one.cancel();
         assert!(one.is_cancelled() && !parent.is_cancelled() && !two.is_cancelled());
+        let (with_one, with_two) = (parent.or(&one), two.or(&CancelToken::new()));
+        assert!(with_one.is_cancelled() && !with_two.is_cancelled());
         parent.cancel();
-        assert!(two.is_cancelled());
+        assert!(two.is_cancelled() && with_two.is_cancelled());
     }
 
     #[test]

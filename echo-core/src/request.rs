@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use crate::audio::AudioSource;
 use crate::error::{Error, Result};
 use crate::language::Language;
 use crate::options::{Align, Diarization, Task, TranscribeOptions};
-use crate::pipeline::{Engine, Event};
+use crate::pipeline::{Checkpoint, Engine, Event, Resume};
 use crate::progress::{CancelToken, Progress};
 use crate::transcript::{Segment, Transcript};
 
@@ -35,8 +35,40 @@ pub struct Request<'a> {
     engine: Arc<Engine>,
     source: AudioSource,
     options: TranscribeOptions,
-    on_progress: Option<Box<dyn FnMut(Progress) + 'a>>,
+    resume: Resume,
+    listeners: Listeners<'a>,
     cancel: CancelToken,
+}
+
+type OnRefused<'a> = Box<dyn FnMut(&str) + 'a>;
+
+/// Who hears what of a run.
+#[derive(Default)]
+struct Listeners<'a> {
+    progress: Option<Box<dyn FnMut(Progress) + 'a>>,
+    checkpoint: Option<Box<dyn FnMut(Checkpoint) + 'a>>,
+    refused: Option<OnRefused<'a>>,
+}
+
+impl Listeners<'_> {
+    /// Tells an event to who wants to hear it; a segment is handed back.
+    fn tell(&mut self, event: Event) -> Option<Segment> {
+        match event {
+            Event::Segment(segment) => return Some(segment),
+            Event::Progress(progress) => {
+                self.progress.iter_mut().for_each(|callback| callback(progress));
+            }
+            Event::Checkpoint(checkpoint) => {
+                if let Some(callback) = &mut self.checkpoint {
+                    callback(*checkpoint);
+                }
+            }
+            Event::Refused(reason) => {
+                self.refused.iter_mut().for_each(|callback| callback(reason));
+            }
+        }
+        None
+    }
 }
 
 impl fmt::Debug for Request<'_> {
@@ -54,7 +86,8 @@ impl<'a> Request<'a> {
             engine,
             source,
             options: TranscribeOptions::default(),
-            on_progress: None,
+            resume: Resume::default(),
+            listeners: Listeners::default(),
             cancel: CancelToken::new(),
         }
     }
@@ -106,7 +139,32 @@ impl<'a> Request<'a> {
 
     /// Called on this thread as the work goes on; may borrow what surrounds it.
     pub fn on_progress(mut self, callback: impl FnMut(Progress) + 'a) -> Self {
-        self.on_progress = Some(Box::new(callback));
+        self.listeners.progress = Some(Box::new(callback));
+        self
+    }
+
+    /// Called on this thread after each batch of windows, with what it added to what is done: see
+    /// [`Checkpoint`]. Never called in [`Mode::Sequential`](crate::Mode::Sequential), where a window
+    /// depends on all before it, nor with [`Channels::Each`](crate::Channels::Each).
+    pub fn on_checkpoint(mut self, callback: impl FnMut(Checkpoint) + 'a) -> Self {
+        self.listeners.checkpoint = Some(Box::new(callback));
+        self.resume.is_told = true;
+        self
+    }
+
+    /// Goes on from where an earlier run with the same source, options and model stood. The result is
+    /// the same to the last bit as that of a run without it, and the same segments are yielded.
+    ///
+    /// A checkpoint of anything else is refused, and all of the work is done.
+    pub fn resume_from(mut self, checkpoint: Checkpoint) -> Self {
+        self.resume.from = Some(checkpoint);
+        self
+    }
+
+    /// Called on this thread if the checkpoint of [`resume_from`](Self::resume_from) is refused, with
+    /// the reason, before the first segment.
+    pub fn on_refused(mut self, callback: impl FnMut(&str) + 'a) -> Self {
+        self.listeners.refused = Some(Box::new(callback));
         self
     }
 
@@ -121,16 +179,14 @@ impl<'a> Request<'a> {
     /// # Errors
     /// [`Error::Option`] if an option is out of range, [`Error::Audio`] or [`Error::Io`] if the
     /// source cannot be read, [`Error::Cancelled`] if the token was cancelled.
-    pub fn run(mut self) -> Result<Transcript> {
+    pub fn run(self) -> Result<Transcript> {
         self.options.validate()?;
-        let mut on_progress = self.on_progress.take();
+        let mut listeners = self.listeners;
         let mut events = |event: Event| {
-            if let (Event::Progress(progress), Some(callback)) = (event, &mut on_progress) {
-                callback(progress);
-            }
+            listeners.tell(event);
             Ok(())
         };
-        self.engine.run(self.source, &self.options, &mut events, &self.cancel)
+        self.engine.run(self.source, &self.options, self.resume, &mut events, &self.cancel)
     }
 
     /// Starts the work on a thread of its own and yields segments as they are decoded.
@@ -147,18 +203,24 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// [`Error::Option`] if an option is out of range. Later errors come out of the iterator.
-    pub fn segments(mut self) -> Result<Segments<'a>> {
+    pub fn segments(self) -> Result<Segments<'a>> {
         self.options.validate()?;
-        let on_progress = self.on_progress.take();
-        let cancel = self.cancel.child();
+        let Self { engine, source, options, resume, listeners, cancel } = self;
+        let cancel = cancel.child();
         let (sender, receiver) = sync_channel(READ_AHEAD);
         let token = cancel.clone();
-        let work = move || decode_into(&sender, &self.engine, self.source, &self.options, &token);
+        let work = move || {
+            let mut events =
+                |event: Event| sender.send(Message::Event(event)).map_err(|_| Error::Cancelled);
+            let outcome = engine.run(source, &options, resume, &mut events, &token);
+            // Nobody listens after a drop, and then nobody needs the outcome either.
+            let _ = sender.send(Message::Done(outcome));
+        };
         let worker = std::thread::Builder::new()
             .name("echo-transcribe".to_owned())
             .spawn(work)
             .map_err(|error| Error::inference("starting a thread", error))?;
-        Ok(Segments { receiver, cancel, on_progress, worker: Some(worker), outcome: None })
+        Ok(Segments { receiver, cancel, listeners, worker: Some(worker), outcome: None })
     }
 }
 
@@ -168,21 +230,6 @@ enum Message {
     Done(Result<Transcript>),
 }
 
-/// Runs the work and sends what comes of it; stops when nobody listens any more.
-fn decode_into(
-    sender: &SyncSender<Message>,
-    engine: &Engine,
-    source: AudioSource,
-    options: &TranscribeOptions,
-    cancel: &CancelToken,
-) {
-    let mut events =
-        |event: Event| sender.send(Message::Event(event)).map_err(|_| Error::Cancelled);
-    let outcome = engine.run(source, options, &mut events, cancel);
-    // Nobody listens after a drop, and then nobody needs the outcome either.
-    let _ = sender.send(Message::Done(outcome));
-}
-
 /// Segments as they are decoded, in order of time.
 ///
 /// After an `Err` there is nothing more. [`finish`](Self::finish) does the rest of the work and
@@ -190,7 +237,7 @@ fn decode_into(
 pub struct Segments<'a> {
     receiver: Receiver<Message>,
     cancel: CancelToken,
-    on_progress: Option<Box<dyn FnMut(Progress) + 'a>>,
+    listeners: Listeners<'a>,
     worker: Option<JoinHandle<()>>,
     outcome: Option<Result<Transcript>>,
 }
@@ -225,10 +272,9 @@ impl Iterator for Segments<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.receive()? {
-                Message::Event(Event::Segment(segment)) => return Some(Ok(segment)),
-                Message::Event(Event::Progress(progress)) => {
-                    if let Some(callback) = &mut self.on_progress {
-                        callback(progress);
+                Message::Event(event) => {
+                    if let Some(segment) = self.listeners.tell(event) {
+                        return Some(Ok(segment));
                     }
                 }
                 Message::Done(Ok(transcript)) => self.outcome = Some(Ok(transcript)),

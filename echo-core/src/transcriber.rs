@@ -281,7 +281,7 @@ impl Builder {
         self
     }
 
-    /// Stops a download when this token is cancelled.
+    /// Stops the downloads of [`build`](Self::build) when this token is cancelled.
     pub fn cancel_with(mut self, token: CancelToken) -> Self {
         self.cancel = token;
         self
@@ -299,18 +299,19 @@ impl Builder {
             Some(callback) => callback,
             None => &mut ignore,
         };
-        let store = self.store.cancel_with(&self.cancel);
+        let store = self.store.until(&self.cancel);
         let stored = store.pull(&self.model, &mut *report)?;
-        let mut engine = Engine::load(&self.model, &stored.path, store.clone(), &self.options)?;
+        // The token is for what is done now: later runs have their own.
+        let mut engine = Engine::load(&self.model, &stored.path, self.store, &self.options)?;
         if let Some(aligner) = &self.aligner {
             let stored = store.pull(aligner, &mut *report)?;
             engine.load_aligner(aligner, &stored.path)?;
         }
         if self.beside.detection {
-            engine.networks.detection(&mut *report)?;
+            engine.networks.detection(&mut *report, &self.cancel)?;
         }
         if self.beside.diarizer {
-            engine.networks.diarizer(report)?;
+            engine.networks.diarizer(report, &self.cancel)?;
         }
         Ok(Transcriber { engine: Arc::new(engine) })
     }
@@ -323,3 +324,6 @@ const _: () = {
     is_send::<Builder>();
     is_send::<Error>();
 };
+
+#[cfg(test)]
+mod tests;

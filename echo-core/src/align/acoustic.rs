@@ -3,7 +3,8 @@
 //! The segments of a stretch of at most 30 s are placed together: one pass of the network over their
 //! sound, one best path over all their words, so that a segment's rough bounds cut no word off. A word
 //! ends at the last frame of its last letter; what follows it is nobody's. What cannot be placed (too
-//! little sound for so many letters) keeps the times it had.
+//! little sound for so many letters) keeps the times it had, and words that had none stay without, for
+//! interpolation to place.
 
 use std::ops::Range;
 use std::path::Path;
@@ -33,6 +34,7 @@ const MARGIN_SECONDS: f64 = 0.4;
 /// A loaded aligner.
 #[derive(Debug)]
 pub(crate) struct Acoustic {
+    name: String,
     network: Wav2Vec2,
     labels: Labels,
     /// Whether samples are brought to mean 0 and deviation 1 first.
@@ -66,7 +68,12 @@ impl Acoustic {
             Some(json) => do_normalize(&json).unwrap_or(true),
             None => network.expects_normalised,
         };
-        Ok(Self { network, labels, normalises, threads })
+        Ok(Self { name: name.to_owned(), network, labels, normalises, threads })
+    }
+
+    /// What it was called when it was loaded.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Places the words of segments, in order, in the sound of their source, 16 kHz mono. `floor` is
@@ -152,12 +159,11 @@ impl Acoustic {
     }
 }
 
-/// Gives a segment the words of its text, unless it has them.
+/// Gives a segment the words of its text, without times, unless it has them.
 fn name_words(segment: &mut Segment, is_unspaced: bool) {
     if segment.words.is_empty() {
         let words = words::split(&segment.text, is_unspaced).into_iter();
-        let word =
-            |bytes: Range<usize>| Word::new(segment.start, segment.start, &segment.text[bytes]);
+        let word = |bytes: Range<usize>| Word::new(f64::NAN, f64::NAN, &segment.text[bytes]);
         segment.words = words.map(word).collect();
     }
 }

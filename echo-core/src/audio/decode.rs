@@ -66,6 +66,7 @@ fn run_pass(
     progress: &mut dyn FnMut(f64) -> Result<()>,
 ) -> Result<(Mixed, Vec<String>)> {
     let mut pass = Pass::start(source, track, channels)?;
+    pass.begin_part(progress)?;
     pass.run(progress)?;
     pass.finish()
 }
@@ -117,7 +118,7 @@ impl<'a> Pass<'a> {
         let track = choose_track(demuxer.as_ref(), track, source)?;
         let decoder = guarded(|| decoder_for(&track.codec));
         let decoder = decoder.map_err(|fault| source.refusal(fault))?;
-        let mut pass = Self {
+        Ok(Self {
             source,
             demuxer,
             ahead: VecDeque::new(),
@@ -128,26 +129,33 @@ impl<'a> Pass<'a> {
             place: Place::default(),
             frames: Frames::default(),
             tally: Tally::default(),
-        };
-        pass.begin_part();
-        Ok(pass)
+        })
+    }
+
+    fn report(&self, progress: &mut dyn FnMut(f64) -> Result<()>) -> Result<()> {
+        progress(self.source.media.fraction_read().min(0.999))
     }
 
     /// Reads ahead to learn where the media begins: with the first packet of any track.
-    fn begin_part(&mut self) {
+    fn begin_part(&mut self, progress: &mut dyn FnMut(f64) -> Result<()>) -> Result<()> {
         self.tally.part_count += 1;
         let timing = self.track.timing.clone();
         let mut origin = f64::INFINITY;
         let (mut size_bytes, mut has_own_packet) = (0, false);
         let mut is_enough = timing.is_absolute;
         while !is_enough {
+            self.report(progress)?;
             let event = guarded(|| self.demuxer.next_event());
+            if matches!(event, Ok(Event::Nothing)) {
+                continue;
+            }
             is_enough = true;
             if let Ok(Event::Packet(packet)) = &event {
                 let is_own = packet.track == self.track.id;
                 let pre_skip = if is_own { timing.pre_skip } else { 0.0 };
                 has_own_packet |= is_own;
-                size_bytes += packet.data.len();
+                // Without data they take memory, too.
+                size_bytes += size_of_val(packet) + packet.data.len();
                 let start = packet.start.filter(|start| start.is_finite());
                 origin = start.map_or(origin, |start| origin.min(start + pre_skip));
                 let is_far = self.ahead.len() >= LOOKAHEAD_PACKETS;
@@ -158,12 +166,13 @@ impl<'a> Pass<'a> {
         // Before 0 lies what an encoder put in front, not media.
         let origin = if origin.is_finite() { origin.max(0.0) } else { 0.0 };
         self.place.begin(origin, timing.end, timing.gap_tolerance);
+        Ok(())
     }
 
     fn run(&mut self, progress: &mut dyn FnMut(f64) -> Result<()>) -> Result<()> {
         let mut fault_count = 0;
         loop {
-            progress(self.source.media.fraction_read().min(0.999))?;
+            self.report(progress)?;
             let event = match self.ahead.pop_front() {
                 Some(event) => event,
                 None => guarded(|| self.demuxer.next_event()),
@@ -176,7 +185,9 @@ impl<'a> Pass<'a> {
                         self.tally.container_fault = Some(what.into());
                         return Ok(());
                     }
+                    self.begin_part(progress)?;
                 }
+                Ok(Event::Nothing) => {}
                 Ok(Event::Packet(packet)) => {
                     fault_count = 0;
                     if packet.track == self.track.id {
@@ -206,7 +217,6 @@ impl<'a> Pass<'a> {
         };
         self.decoder = guarded(|| decoder_for(&track.codec))?;
         self.track = track;
-        self.begin_part();
         Ok(())
     }
 

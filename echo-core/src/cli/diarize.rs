@@ -1,10 +1,11 @@
 //! `echo-asr diarize` and `echo-asr speech`: speakers and speech without words.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use super::arguments::{DiarizeArguments, SpeechArguments};
 use super::terminal::{self, DownloadBars};
-use super::{DONE, FAILED, complain, interrupt};
+use super::{DONE, FAILED, complain, interrupt, make_room};
 use crate::diarizer::Diarizer;
 use crate::error::{Error, Result};
 use crate::formats::Rttm;
@@ -15,7 +16,10 @@ use crate::progress::CancelToken;
 pub(super) fn diarize(arguments: &DiarizeArguments) -> u8 {
     let cancel = interrupt::token();
     let options = arguments.diarization();
+    let output = |file: &PathBuf| output_of(file, arguments.output.as_deref());
+    let outputs: Vec<Option<PathBuf>> = arguments.files.iter().map(output).collect();
     let prepared = options.validate().and_then(|()| {
+        make_room(outputs.iter().filter_map(Option::as_deref))?;
         let diarizer = diarizer(arguments.offline, arguments.threads, &cancel)?;
         let mut bars = DownloadBars::new(arguments.quiet);
         let loaded = diarizer.load(|download| bars.show(download));
@@ -27,8 +31,9 @@ pub(super) fn diarize(arguments: &DiarizeArguments) -> u8 {
         Err(error) => return failed("", &error),
     };
     let mut code = DONE;
-    for file in &arguments.files {
-        if let Err(error) = diarize_file(&diarizer, file, &options, arguments) {
+    for (file, output) in arguments.files.iter().zip(&outputs) {
+        let output = output.as_deref();
+        if let Err(error) = diarize_file(&diarizer, file, output, &options, arguments.quiet) {
             if matches!(error, Error::Cancelled) {
                 return interrupt::INTERRUPTED;
             }
@@ -42,28 +47,35 @@ pub(super) fn diarize(arguments: &DiarizeArguments) -> u8 {
 fn diarize_file(
     diarizer: &Diarizer,
     file: &Path,
+    output: Option<&Path>,
     options: &Diarization,
-    arguments: &DiarizeArguments,
+    quiet: bool,
 ) -> Result<()> {
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-    let bar = terminal::run_bar(&name, terminal::draws(arguments.quiet));
+    let bar = terminal::run_bar(&name, terminal::draws(quiet));
     let outcome = diarizer.turns_with(file, options, |progress| terminal::show(&bar, progress));
     bar.finish_and_clear();
     let transcript = outcome?;
     for warning in &transcript.warnings {
         eprintln!("warning: {}: {warning}", file.display());
     }
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let writer = Rttm::default().recording(&*stem);
-    match arguments.output.as_deref().filter(|folder| *folder != Path::new("-")) {
+    let writer = Rttm::default().recording(stem(file));
+    match output {
         None => transcript
             .write(writer, std::io::stdout().lock())
             .map_err(|error| Error::io("standard output", error)),
-        Some(folder) => {
-            std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
-            transcript.save_as(folder.join(format!("{stem}.rttm")), writer)
-        }
+        Some(path) => transcript.save_as(path, writer),
     }
+}
+
+/// The file in a folder that takes the turns of a recording; `None` for standard output.
+fn output_of(recording: &Path, folder: Option<&Path>) -> Option<PathBuf> {
+    let folder = folder.filter(|folder| *folder != Path::new("-"))?;
+    Some(folder.join(format!("{}.rttm", stem(recording))))
+}
+
+fn stem(file: &Path) -> Cow<'_, str> {
+    file.file_stem().unwrap_or_default().to_string_lossy()
 }
 
 pub(super) fn speech(arguments: &SpeechArguments) -> u8 {

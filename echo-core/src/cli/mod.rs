@@ -12,13 +12,15 @@ mod models;
 mod terminal;
 mod transcribe;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use self::arguments::{Arguments, Command, LogLevel};
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Everything done.
 const DONE: u8 = 0;
@@ -83,6 +85,24 @@ fn devices() -> u8 {
     DONE
 }
 
+/// Makes sure of the files that are to be written, before any work is done: no two inputs have one
+/// output, and each output has a folder.
+fn make_room<'a>(outputs: impl Iterator<Item = &'a Path> + Clone) -> Result<()> {
+    let mut seen = HashSet::new();
+    if let Some(twice) = outputs.clone().find(|path| !seen.insert(*path)) {
+        let value = format!("`{}` for two inputs", twice.display());
+        return Err(usage(&value, "inputs with different names, or one at a time"));
+    }
+    for folder in outputs.filter_map(Path::parent) {
+        std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+    }
+    Ok(())
+}
+
+fn usage(value: &str, expected: &'static str) -> Error {
+    Error::Option { option: "output", value: value.to_owned(), expected }
+}
+
 /// Writes an error with its causes to standard error and says which exit code it means.
 fn complain(context: &str, error: &Error) -> u8 {
     let message = error.describe();
@@ -92,4 +112,32 @@ fn complain(context: &str, error: &Error) -> u8 {
         eprintln!("error: {context}: {message}");
     }
     if matches!(error, Error::Option { .. }) { USAGE } else { FAILED }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a command on what is no model or no sound: nothing of it can succeed.
+    fn run_in_vain(command: &str, folder: &Path, files: &[&str], output: &str) -> u8 {
+        let files = files.iter().map(|file| folder.join(file).into_os_string());
+        let output = [OsString::from("-o"), folder.join(output).into_os_string()];
+        let program = ["echo-asr", command, "--offline", "--quiet"].map(OsString::from);
+        run(program.into_iter().chain(files).chain(output))
+    }
+
+    #[test]
+    fn outputs_have_a_place_before_any_work_is_done() {
+        let folder = std::env::temp_dir().join(format!("echo-cli-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        assert_eq!(run_in_vain("transcribe", &folder, &["talk.mp3"], "subs/talk.srt"), FAILED);
+        assert!(folder.join("subs").is_dir());
+        let calls = ["mon/call.mp3", "tue/call.mp3"];
+        assert_eq!(run_in_vain("transcribe", &folder, &calls, "out"), USAGE);
+        assert_eq!(run_in_vain("diarize", &folder, &calls, "out"), USAGE);
+        assert!(!folder.join("out").exists());
+        assert_eq!(run_in_vain("diarize", &folder, &calls[..1], "out"), FAILED);
+        assert!(folder.join("out").is_dir());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::arguments::{DetectArguments, ModelArguments, TranscribeArguments};
 use super::coloured::{self, Coloured};
 use super::terminal::{self, DownloadBars};
-use super::{DONE, FAILED, complain, interrupt};
+use super::{DONE, FAILED, complain, interrupt, make_room, usage};
 use crate::error::{Error, Result};
 use crate::formats::{Format, OutputFormat, Rttm};
 use crate::models::{Download, ModelStore};
@@ -136,6 +136,15 @@ enum Output {
     File(OutputFormat, PathBuf),
 }
 
+impl Output {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout(_) => None,
+            Self::File(_, path) => Some(path),
+        }
+    }
+}
+
 impl<'a> Plan<'a> {
     fn new(arguments: &'a TranscribeArguments) -> Result<Self> {
         let mut formats = arguments.formats()?;
@@ -160,26 +169,8 @@ impl<'a> Plan<'a> {
         if target.is_none() && formats.len() > 1 {
             return Err(usage("several formats", "one format for standard output, or -o DIR"));
         }
-        if let Some(target) = target.filter(|target| is_folder(target, is_many)) {
-            std::fs::create_dir_all(target).map_err(|error| Error::io(target, error))?;
-        }
-        let plan = Self { arguments, files };
-        plan.check_names()?;
-        Ok(plan)
-    }
-
-    /// Two inputs must not be written to one output.
-    fn check_names(&self) -> Result<()> {
-        let mut seen = std::collections::HashSet::new();
-        for output in self.files.iter().flat_map(|(_, outputs)| outputs) {
-            if let Output::File(_, path) = output
-                && !seen.insert(path)
-            {
-                let value = format!("`{}` for two inputs", path.display());
-                return Err(usage(&value, "inputs with different names, or one at a time"));
-            }
-        }
-        Ok(())
+        make_room(files.iter().flat_map(|(_, outputs)| outputs).filter_map(Output::path))?;
+        Ok(Self { arguments, files })
     }
 
     fn write(&self, transcript: &Transcript, file: &Path, outputs: &[Output]) -> Result<()> {
@@ -214,10 +205,6 @@ impl<'a> Plan<'a> {
         }
         Ok(())
     }
-}
-
-fn usage(value: &str, expected: &'static str) -> Error {
-    Error::Option { option: "output", value: value.to_owned(), expected }
 }
 
 /// Whether `-o` names a folder: it is one, is written like one, or has to hold several files.

@@ -33,7 +33,7 @@ mod whisperx;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use cues::CueOptions;
@@ -221,12 +221,17 @@ fn replace_file(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) ->
     if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return write(&mut File::options().write(true).open(&target)?);
     }
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    // Two savers of one file, in this process or another, must not share a temporary file.
-    let save = SAVES.fetch_add(1, Ordering::Relaxed);
-    let beside: PathBuf =
-        target.with_file_name(format!(".{name}.{}-{save}.part", std::process::id()));
-    let mut file = File::options().write(true).create_new(true).open(&beside)?;
+    let (beside, mut file) = loop {
+        // Two savers of one file, in this process or another, must not share a temporary file. Its name
+        // is short whatever the target's is: that may be as long as a name can be.
+        let save = SAVES.fetch_add(1, Ordering::Relaxed);
+        let beside = target.with_file_name(format!(".echo-{}-{save}.part", std::process::id()));
+        match File::options().write(true).create_new(true).open(&beside) {
+            // Left by a process of the same number that was killed.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => break (beside, opened?),
+        }
+    };
     let written = write(&mut file).and_then(|()| std::fs::rename(&beside, &target));
     if written.is_err() {
         // The first error is the one worth reporting.

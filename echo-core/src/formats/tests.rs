@@ -1,5 +1,7 @@
 //! Properties of writers and readers together, on seeded random transcripts and broken files.
 
+use std::path::PathBuf;
+
 use unicode_width::UnicodeWidthStr;
 
 use super::*;
@@ -355,6 +357,25 @@ fn a_saved_file_is_loaded_by_its_content() {
         assert_eq!(shown(&Transcript::load(&unnamed).unwrap()), shown(&transcript), "{name}");
     }
     assert_eq!(folder.names(), ["unnamed"]);
+}
+
+#[test]
+fn the_longest_name_a_file_can_have_is_written() {
+    let folder = Folder::new("long");
+    let name = format!("{}.srt", "a".repeat(251));
+    Transcript::new(0.0).save(folder.0.join(&name)).unwrap();
+    assert_eq!(folder.names(), [name]);
+}
+
+#[test]
+fn what_a_killed_process_of_the_same_number_left_is_in_nobodys_way() {
+    let folder = Folder::new("left");
+    let left = |save: u32| format!(".echo-{}-{save}.part", std::process::id());
+    for save in 0..100 {
+        std::fs::write(folder.0.join(left(save)), "half").unwrap();
+    }
+    Transcript::new(0.0).save(folder.0.join("a.srt")).unwrap();
+    assert_eq!(folder.names().len(), 101);
 }
 
 #[test]

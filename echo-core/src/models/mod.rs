@@ -24,6 +24,7 @@ mod gguf;
 mod http;
 #[cfg(feature = "hub")]
 mod hub;
+mod identity;
 mod meter;
 mod names;
 mod package;
@@ -47,6 +48,7 @@ pub use store::{ModelStore, StoredModel};
 
 pub(crate) use checkpoint::{Checkpoint, open};
 pub(crate) use folder::read_text;
+pub(crate) use identity::identity;
 pub(crate) use tensors::{Tensors, open_tensors};
 #[cfg(any(test, fuzzing))]
 pub(crate) use vocabulary::Vocabulary;

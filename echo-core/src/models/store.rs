@@ -99,6 +99,11 @@ impl ModelStore {
         self
     }
 
+    /// The same store for one caller, who can stop what it downloads without stopping others.
+    pub(crate) fn until(&self, token: &CancelToken) -> Self {
+        self.clone().cancel_with(&self.cancel.or(token))
+    }
+
     /// The folder that the models are in.
     pub fn root(&self) -> &Path {
         &self.root

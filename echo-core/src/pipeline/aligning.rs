@@ -21,7 +21,7 @@ pub(super) struct Placer<'a> {
     /// Whether segments become sentences.
     sentences: bool,
     /// Where the last word ended.
-    floor: f64,
+    pub(super) floor: f64,
     cancel: &'a CancelToken,
 }
 
@@ -36,6 +36,11 @@ impl<'a> Placer<'a> {
         let aligner = engine.aligner_of(language, options)?;
         let sentences = options.sentences;
         Ok(Self { samples, language, aligner, sentences, floor: 0.0, cancel })
+    }
+
+    /// The acoustic model that places words, if one does.
+    pub(super) fn aligner_name(&self) -> Option<&str> {
+        self.aligner.as_ref().map(|aligner| aligner.name())
     }
 
     /// Places the words of segments that follow those given before.

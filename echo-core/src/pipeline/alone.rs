@@ -26,7 +26,7 @@ impl Networks {
         cancel: &CancelToken,
     ) -> Result<Transcript> {
         options.validate()?;
-        let diarizer = self.diarizer(&mut |_: &Download| {})?;
+        let diarizer = self.diarizer(&mut |_: &Download| {}, cancel)?;
         let mut report = |stage, fraction| {
             cancel.check()?;
             on_progress(Progress::new(stage, fraction));
@@ -86,7 +86,8 @@ impl Networks {
         let audio = mono(source, &mut |_| cancel.check())?;
         let silero = Silero::new()?.on(&self.threads);
         let progress = &mut |_: f64| cancel.check();
-        let heard = self.speech_probabilities(options.model, &silero, audio.samples(), progress)?;
+        let model = options.model;
+        let heard = self.speech_probabilities(model, &silero, audio.samples(), progress, cancel)?;
         Ok((audio, heard))
     }
 }

@@ -7,6 +7,7 @@ use super::networks::Networks;
 use crate::align::acoustic::Acoustic;
 use crate::device::{ComputeType, Device};
 use crate::error::{Error, Result};
+use crate::kernels::cpu::Cpu;
 use crate::kernels::select::{Choice, select};
 use crate::language::Language;
 use crate::models::{self, ModelStore};
@@ -52,6 +53,8 @@ pub(crate) struct Engine {
     pub(super) vad: Silero,
     pub(crate) networks: Networks,
     model: String,
+    /// What decides the bits of a run, of all that is loaded.
+    pub(super) print: String,
     choice: Choice,
     batch_size: usize,
     threads: usize,
@@ -80,6 +83,7 @@ impl Engine {
             vad: Silero::new()?.on(&stages),
             networks: Networks::new(store.clone(), stages),
             model: model.to_owned(),
+            print: print(path, choice, options.batch_size)?,
             choice,
             batch_size: options.batch_size,
             threads: options.threads.unwrap_or_else(processors),
@@ -145,6 +149,20 @@ impl Engine {
             expected: "a language that the model knows",
         })
     }
+}
+
+/// Which weights are computed with, where, and how many windows at once.
+fn print(path: &Path, choice: Choice, batch_size: usize) -> Result<String> {
+    let weights: String =
+        models::identity(path)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let instructions = match choice.device {
+        Device::Cpu => Cpu::instructions(),
+        _ => "",
+    };
+    // One GPU of a machine is as good as another.
+    let device = choice.device.to_string();
+    let device = device.split(':').next().unwrap_or_default();
+    Ok(format!("{weights} {device} {instructions} {} {batch_size}", choice.compute))
 }
 
 fn processors() -> usize {

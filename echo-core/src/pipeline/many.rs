@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::aligning::Placer;
+use super::batches::Resume;
 use super::engine::Engine;
 use super::speech::{self, Speech};
 use crate::audio::{Audio, AudioSource};
@@ -11,7 +12,11 @@ use crate::error::{Error, Result};
 use crate::options::{Channels, Mode, TranscribeOptions};
 use crate::progress::CancelToken;
 use crate::transcript::{Segment, Transcript};
-use crate::whisper::batched;
+use crate::whisper::batched::{self, Standing, Step};
+
+/// Sources for each window of a batch: how many without speech are taken before what is known of them
+/// is told.
+const SOURCES_PER_WINDOW: usize = 4;
 
 /// Transcripts of many sources, in their order, read and recognised as they are taken.
 pub(crate) struct Many<I> {
@@ -41,7 +46,7 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
         Self { engine, sources, options, cancel, ready: VecDeque::new() }
     }
 
-    /// Takes sources until their chunks fill a batch, and recognises them.
+    /// Takes sources until their chunks fill a batch or they are many, and recognises them.
     fn fill(&mut self) {
         let shares_batches = self.options.mode == Mode::Batched
             && self.options.channels != Channels::Each
@@ -49,20 +54,27 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
         let mut prepared: Vec<Prepared> = Vec::new();
         let mut failed = Vec::new();
         let mut n_chunks = 0;
-        while n_chunks < self.engine.batch_size() {
+        let batch_size = self.engine.batch_size();
+        for _ in 0..batch_size * SOURCES_PER_WINDOW {
             let Some((index, source)) = self.sources.next() else { break };
             if !shares_batches {
                 let mut ignore = |_| Ok(());
-                let outcome = self.engine.run(source, &self.options, &mut ignore, &self.cancel);
+                let (options, resume) = (&self.options, Resume::default());
+                let outcome = self.engine.run(source, options, resume, &mut ignore, &self.cancel);
                 self.ready.push_back((index, outcome));
                 return;
             }
-            match self.prepare(index, source) {
+            let outcome = self.prepare(index, source);
+            let is_cancelled = matches!(outcome, Err(Error::Cancelled));
+            match outcome {
                 Ok(source) => {
                     n_chunks += source.speech.chunks.len();
                     prepared.push(source);
                 }
                 Err(error) => failed.push((index, Err(error))),
+            }
+            if is_cancelled || n_chunks >= batch_size {
+                break;
             }
         }
         let mut done = self.recognise(prepared);
@@ -75,9 +87,9 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
     fn prepare(&self, index: usize, source: AudioSource) -> Result<Prepared> {
         let (engine, cancel) = (&self.engine, &self.cancel);
         let channels = engine.load_audio(source, &self.options, cancel, &mut |_| Ok(()))?;
-        let audio = channels.into_iter().next().unwrap_or_default();
+        let mut audio = channels.into_iter().next().unwrap_or_default();
         let samples = audio.samples();
-        let speech = engine.speech(samples, &self.options, &mut |_| cancel.check())?;
+        let speech = engine.speech(samples, &self.options, &mut |_| cancel.check(), cancel)?;
         let mut transcript = Transcript::new(audio.duration());
         transcript.warnings.extend_from_slice(audio.warnings());
         if let Some(language) = self.options.language {
@@ -88,6 +100,9 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
         {
             transcript.language = Some(*language);
             transcript.language_probability = Some(*probability);
+        }
+        if speech.chunks.is_empty() {
+            audio = Audio::default(); // Nobody hears it again.
         }
         Ok(Prepared { index, audio, speech, transcript })
     }
@@ -109,9 +124,11 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
             &self.engine.recognizer,
             &chunks,
             &self.options,
-            self.engine.batch_size(),
-            &mut |chunk, found| {
-                segments[owners[chunk]].extend(found);
+            (self.engine.batch_size(), Standing::default()),
+            &mut |step| {
+                if let Step::Chunk(chunk, found) = step {
+                    segments[owners[chunk]].extend(found);
+                }
                 Ok(())
             },
             &self.cancel,

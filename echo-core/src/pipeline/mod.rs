@@ -6,6 +6,9 @@
 
 mod aligning;
 mod alone;
+mod batches;
+mod checkpoint;
+mod collector;
 mod engine;
 mod many;
 mod networks;
@@ -13,10 +16,12 @@ mod speakers;
 mod speech;
 
 use self::aligning::Placer;
+pub(crate) use self::batches::Resume;
+pub use self::checkpoint::Checkpoint;
+use self::collector::Collector;
 pub(crate) use self::engine::{Engine, EngineOptions};
 pub(crate) use self::many::Many;
 pub(crate) use self::networks::Networks;
-use self::speech::Speech;
 use crate::audio::{Audio, AudioOptions, AudioSource};
 use crate::error::Result;
 use crate::language::Language;
@@ -24,7 +29,6 @@ use crate::options::{Channels, Mode, TranscribeOptions};
 use crate::progress::{CancelToken, Progress, Stage, overall};
 use crate::timeline::Region;
 use crate::transcript::{Segment, SpeakerId, Transcript};
-use crate::whisper::batched::{self, Chunk};
 use crate::whisper::sequential::{self, Source};
 
 /// What a run says while it goes on.
@@ -32,6 +36,10 @@ use crate::whisper::sequential::{self, Source};
 pub(crate) enum Event {
     Progress(Progress),
     Segment(Segment),
+    /// What a batch added to what is done.
+    Checkpoint(Box<Checkpoint>),
+    /// The run begins anew, because it cannot go on from the checkpoint that it was given.
+    Refused(&'static str),
 }
 
 /// Receives events; its error ends the run.
@@ -55,14 +63,20 @@ impl Engine {
         &self,
         source: AudioSource,
         options: &TranscribeOptions,
+        resume: Resume,
         events: &mut Events<'_>,
         cancel: &CancelToken,
     ) -> Result<Transcript> {
         let is_each = options.channels == Channels::Each;
         // Channels are speakers by themselves.
         let diarize = options.diarize.as_ref().filter(|_| !is_each);
+        // Hours of work would be lost if it could not be had in the end.
+        let diarizer = diarize.map(|_| self.networks.diarizer(&mut |_| {}, cancel)).transpose()?;
         let plan = if diarize.is_some() { PLAN_WITH_SPEAKERS } else { PLAN };
-        let mut outlet = Outlet::new(events, plan);
+        let mut outlet = Outlet::new(events, plan, resume);
+        if is_each || options.mode == Mode::Sequential {
+            outlet.begin_anew("only batches of one channel can go on from a checkpoint")?;
+        }
         let channels = self.load_audio(source, options, cancel, &mut |fraction| {
             outlet.progress(Stage::Decoding, fraction)
         })?;
@@ -82,8 +96,9 @@ impl Engine {
                 transcript.language_probability = heard.probability;
             }
             transcript.segments.extend(heard.segments);
-            if let Some(diarize) = diarize {
-                self.diarize(audio.samples(), diarize, &mut transcript, &mut |fraction| {
+            if let Some((diarizer, options)) = diarizer.as_ref().zip(diarize) {
+                let samples = audio.samples();
+                speakers::diarize(diarizer, samples, options, &mut transcript, &mut |fraction| {
                     cancel.check()?;
                     outlet.progress(Stage::Diarizing, fraction)
                 })?;
@@ -106,7 +121,7 @@ impl Engine {
         let options = TranscribeOptions::default();
         let channels = self.load_audio(source, &options, cancel, &mut |_| Ok(()))?;
         let samples = channels.first().map_or(&[][..], Audio::samples);
-        let chunks = self.speech(samples, &options, &mut |_| cancel.check())?.chunks;
+        let chunks = self.speech(samples, &options, &mut |_| cancel.check(), cancel)?.chunks;
         self.languages(samples, &chunks, cancel)
     }
 
@@ -137,50 +152,34 @@ impl Engine {
         let mut heard = Heard::default();
         let clips = speech::clips(&options.clips, samples.len());
         let needs_chunks = options.mode == Mode::Batched || options.language.is_none();
-        let speech = self.speech(samples, options, &mut |fraction| {
+        let mut progress = |fraction| {
             cancel.check()?;
             outlet.progress(Stage::Detecting, fraction)
-        })?;
+        };
+        let speech = self.speech(samples, options, &mut progress, cancel)?;
         if needs_chunks && speech.chunks.is_empty() {
+            outlet.begin_anew("there is nothing to go on with")?;
             return Ok(heard);
         }
         let language = self.language(samples, &speech.chunks, options, &mut heard, cancel)?;
-        let mut placer = match options.needs_words() {
+        let placer = match options.needs_words() {
             true => Some(Placer::new(self, samples, language, options, cancel)?),
             false => None,
         };
-        let mut collect = |reached: f64, mut segments: Vec<Segment>| {
-            if let Some(placer) = &mut placer {
-                placer.place(&mut segments)?;
-            }
-            for mut segment in segments {
-                segment.speaker.clone_from(&speaker);
-                heard.segments.push(segment.clone());
-                outlet.segment(segment)?;
-            }
-            outlet.progress(Stage::Transcribing, reached)
-        };
+        let mut collector = Collector { placer, speaker, segments: Vec::new(), outlet };
         match options.mode {
             Mode::Batched => {
-                let Speech { chunks, regions } = &speech;
-                let n_chunks = chunks.len() as f64;
-                let chunks: Vec<Chunk<'_>> = speech::batch(samples, chunks, regions, language);
-                batched::transcribe(
-                    &self.recognizer,
-                    &chunks,
-                    options,
-                    self.batch_size(),
-                    &mut |chunk, segments| collect((chunk + 1) as f64 / n_chunks, segments),
-                    cancel,
-                )?;
+                let chunks = speech::batch(samples, &speech.chunks, &speech.regions, language);
+                self.run_batches(&chunks, options, &mut collector, cancel)?;
             }
             Mode::Sequential => {
                 let (clips, speech) = (&*clips, &*speech.regions);
                 let source = Source { samples, clips, speech, language };
-                let mut collect = |reached, segments| collect(reached, segments);
+                let mut collect = |reached, segments| collector.collect(reached, segments);
                 sequential::transcribe(&self.recognizer, &source, options, &mut collect, cancel)?;
             }
         }
+        heard.segments = collector.segments;
         Ok(heard)
     }
 
@@ -222,11 +221,13 @@ struct Outlet<'e, 'f> {
     reached: f64,
     /// Which channel of how many is at work.
     part: (usize, usize),
+    /// From where batches go on.
+    resume: Resume,
 }
 
 impl<'e, 'f> Outlet<'e, 'f> {
-    fn new(events: &'e mut Events<'f>, plan: &'static [(Stage, f64)]) -> Self {
-        Self { events, plan, reached: -1.0, part: (0, 1) }
+    fn new(events: &'e mut Events<'f>, plan: &'static [(Stage, f64)], resume: Resume) -> Self {
+        Self { events, plan, reached: -1.0, part: (0, 1), resume }
     }
 
     fn progress(&mut self, stage: Stage, fraction: f64) -> Result<()> {
@@ -250,6 +251,22 @@ impl<'e, 'f> Outlet<'e, 'f> {
 
     fn segment(&mut self, segment: Segment) -> Result<()> {
         (self.events)(Event::Segment(segment))
+    }
+
+    fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        (self.events)(Event::Checkpoint(Box::new(checkpoint)))
+    }
+
+    fn refused(&mut self, reason: &'static str) -> Result<()> {
+        (self.events)(Event::Refused(reason))
+    }
+
+    /// Goes on from nothing and tells no checkpoints.
+    fn begin_anew(&mut self, reason: &'static str) -> Result<()> {
+        match std::mem::take(&mut self.resume).from {
+            Some(_) => self.refused(reason),
+            None => Ok(()),
+        }
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -1,13 +1,16 @@
 //! Networks beside the recogniser, loaded when they are first asked for.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::thread;
+use std::time::Duration;
 
 use crate::diarize::Diarizer;
 use crate::error::Result;
 use crate::models::weights::Weights;
 use crate::models::{Download, ModelStore, open_tensors};
 use crate::options::VadModel;
+use crate::progress::CancelToken;
 use crate::segmentation::pyannet::{Head, PyanNet};
 use crate::threads::Threads;
 use crate::vad::pyannote::Pyannote;
@@ -18,6 +21,9 @@ use crate::vad::{Probabilities, Vad};
 const SEGMENTATION: &str = "segmentation-3.0";
 const EMBEDDING: &str = "campplus";
 const DETECTION: &str = "whisperx-vad";
+
+/// How often a run that waits for another one's load looks at its token.
+const POLL: Duration = Duration::from_millis(20);
 
 /// What voice activity detection and diarization compute with.
 #[derive(Debug)]
@@ -40,15 +46,27 @@ impl Networks {
     }
 
     /// The network of [`VadModel::Pyannote`]; loaded once, whoever asks first.
-    pub(crate) fn detection(&self, on_download: &mut dyn FnMut(&Download)) -> Result<Arc<PyanNet>> {
-        load_once(&self.detection, || self.network(DETECTION, Head::Speakers, on_download))
+    pub(crate) fn detection(
+        &self,
+        on_download: &mut dyn FnMut(&Download),
+        cancel: &CancelToken,
+    ) -> Result<Arc<PyanNet>> {
+        let store = self.store.until(cancel);
+        load_once(&self.detection, cancel, || {
+            network(&store, DETECTION, Head::Speakers, on_download)
+        })
     }
 
     /// Everything that diarization needs; loaded once, whoever asks first.
-    pub(crate) fn diarizer(&self, on_download: &mut dyn FnMut(&Download)) -> Result<Arc<Diarizer>> {
-        load_once(&self.diarizer, || {
-            let segmentation = self.network(SEGMENTATION, Head::Powerset, &mut *on_download)?;
-            let stored = self.store.pull(EMBEDDING, &mut *on_download)?;
+    pub(crate) fn diarizer(
+        &self,
+        on_download: &mut dyn FnMut(&Download),
+        cancel: &CancelToken,
+    ) -> Result<Arc<Diarizer>> {
+        let store = self.store.until(cancel);
+        load_once(&self.diarizer, cancel, || {
+            let segmentation = network(&store, SEGMENTATION, Head::Powerset, &mut *on_download)?;
+            let stored = store.pull(EMBEDDING, &mut *on_download)?;
             let voices = tensors(EMBEDDING, &stored.path)?;
             Ok(Arc::new(Diarizer::new(segmentation, voices.as_ref(), &self.threads)?))
         })
@@ -62,26 +80,27 @@ impl Networks {
         silero: &Silero,
         samples: &[f32],
         progress: &mut dyn FnMut(f64) -> Result<()>,
+        cancel: &CancelToken,
     ) -> Result<Option<Probabilities>> {
         match model {
             VadModel::Silero => silero.probabilities(samples, progress).map(Some),
             VadModel::Pyannote => {
-                let network = self.detection(&mut |_| {})?;
+                let network = self.detection(&mut |_| {}, cancel)?;
                 Pyannote::new(network, &self.threads).probabilities(samples, progress).map(Some)
             }
             VadModel::None => Ok(None),
         }
     }
+}
 
-    fn network(
-        &self,
-        name: &str,
-        head: Head,
-        on_download: &mut dyn FnMut(&Download),
-    ) -> Result<Arc<PyanNet>> {
-        let stored = self.store.pull(name, on_download)?;
-        Ok(Arc::new(PyanNet::load(tensors(name, &stored.path)?.as_ref(), head)?))
-    }
+fn network(
+    store: &ModelStore,
+    name: &str,
+    head: Head,
+    on_download: &mut dyn FnMut(&Download),
+) -> Result<Arc<PyanNet>> {
+    let stored = store.pull(name, on_download)?;
+    Ok(Arc::new(PyanNet::load(tensors(name, &stored.path)?.as_ref(), head)?))
 }
 
 /// The tensors of a checkpoint, without the keys that trainers wrap around them.
@@ -90,16 +109,54 @@ fn tensors(name: &str, path: &Path) -> Result<Box<dyn Weights>> {
     Ok(open_tensors(name, path, bare)?.weights)
 }
 
-/// The value in a place, made by the first who finds it empty while others wait.
+/// The value in a place, made by the first who finds it empty while others wait, which may take as
+/// long as a download.
 fn load_once<T>(
     place: &Mutex<Option<Arc<T>>>,
+    cancel: &CancelToken,
     load: impl FnOnce() -> Result<Arc<T>>,
 ) -> Result<Arc<T>> {
-    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut place = loop {
+        match place.try_lock() {
+            Ok(place) => break place,
+            // Whoever panicked while it loaded left nothing half done behind.
+            Err(TryLockError::Poisoned(place)) => break place.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                cancel.check()?;
+                thread::sleep(POLL);
+            }
+        }
+    };
     if let Some(loaded) = &*place {
         return Ok(Arc::clone(loaded));
     }
     let loaded = load()?;
     *place = Some(Arc::clone(&loaded));
     Ok(loaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn who_waits_for_another_load_can_be_stopped_and_else_has_what_it_loaded() {
+        let place = Mutex::new(None);
+        let stopped = CancelToken::new();
+        stopped.cancel();
+        let never = || -> Result<Arc<i32>> { unreachable!("another one loads it") };
+        let wait = |cancel: &CancelToken| load_once(&place, cancel, never);
+        thread::scope(|scope| {
+            let mut waiting = None;
+            let loaded = load_once(&place, &stopped, || {
+                waiting = Some(scope.spawn(|| wait(&CancelToken::new())));
+                let outcome = scope.spawn(|| wait(&stopped)).join().unwrap();
+                assert!(matches!(outcome, Err(Error::Cancelled)));
+                Ok(Arc::new(7))
+            });
+            assert_eq!(*loaded.unwrap(), 7);
+            assert_eq!(*waiting.unwrap().join().unwrap().unwrap(), 7);
+        });
+    }
 }

@@ -2,9 +2,10 @@
 
 use super::alone::{add_speakers, everything};
 use super::engine::Engine;
-use crate::diarize::assign;
+use crate::diarize::{Diarizer, assign};
 use crate::error::Result;
 use crate::options::{Diarization, VadOptions};
+use crate::progress::CancelToken;
 use crate::timeline::Region;
 use crate::transcript::Transcript;
 use crate::vad;
@@ -16,27 +17,28 @@ impl Engine {
         samples: &[f32],
         options: &VadOptions,
         progress: &mut dyn FnMut(f64) -> Result<()>,
+        cancel: &CancelToken,
     ) -> Result<Vec<Region>> {
-        let (networks, n_samples) = (&self.networks, samples.len());
-        Ok(match networks.speech_probabilities(options.model, &self.vad, samples, progress)? {
+        let (model, n_samples) = (options.model, samples.len());
+        let networks = &self.networks;
+        Ok(match networks.speech_probabilities(model, &self.vad, samples, progress, cancel)? {
             Some(probabilities) => vad::regions::regions(&probabilities, n_samples, options),
             None => everything(n_samples),
         })
     }
+}
 
-    /// Tells the speakers of one channel apart and gives them to what was recognised in it.
-    pub(super) fn diarize(
-        &self,
-        samples: &[f32],
-        options: &Diarization,
-        transcript: &mut Transcript,
-        progress: &mut dyn FnMut(f64) -> Result<()>,
-    ) -> Result<()> {
-        let diarizer = self.networks.diarizer(&mut |_| {})?;
-        let diarized = diarizer.run(samples, options, progress)?;
-        let segments = std::mem::take(&mut transcript.segments);
-        transcript.segments = assign::assign(segments, &diarized.exclusive, &diarized.turns);
-        add_speakers(transcript, options, diarized.turns, diarized.speakers);
-        Ok(())
-    }
+/// Tells the speakers of one channel apart and gives them to what was recognised in it.
+pub(super) fn diarize(
+    diarizer: &Diarizer,
+    samples: &[f32],
+    options: &Diarization,
+    transcript: &mut Transcript,
+    progress: &mut dyn FnMut(f64) -> Result<()>,
+) -> Result<()> {
+    let diarized = diarizer.run(samples, options, progress)?;
+    let segments = std::mem::take(&mut transcript.segments);
+    transcript.segments = assign::assign(segments, &diarized.exclusive, &diarized.turns);
+    add_speakers(transcript, options, diarized.turns, diarized.speakers);
+    Ok(())
 }

@@ -59,8 +59,9 @@ impl Engine {
         samples: &[f32],
         options: &TranscribeOptions,
         progress: &mut dyn FnMut(f64) -> Result<()>,
+        cancel: &CancelToken,
     ) -> Result<Speech> {
-        let regions = self.speech_regions(samples, &options.vad, progress)?;
+        let regions = self.speech_regions(samples, &options.vad, progress, cancel)?;
         let clips = clips(&options.clips, samples.len());
         let mut spans = Vec::new();
         for clip in clips {

@@ -6,8 +6,6 @@
 //! up to some point, or whose text passes over speech, is heard again from there: faster-whisper's
 //! and WhisperX's batches do neither and lose text. Chunks may come from several sources.
 
-use std::collections::VecDeque;
-
 use super::Recognizer;
 use super::decode::prompt::Prompts;
 use super::decode::{Decoded, Decoder, Job};
@@ -78,42 +76,97 @@ struct Work {
     is_first: bool,
 }
 
-/// Recognises chunks, `batch_size` windows at once, and hands over the segments of each as soon as
-/// it and all before it are done.
+/// What comes of the work, in order.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    /// A chunk and all before it are done; these are its segments.
+    Chunk(usize, Vec<Segment>),
+    /// A batch is done, and the next one depends on nothing but this.
+    Batch(&'a Standing),
+}
+
+/// Recognises chunks, `batch_size` windows at once, from where the work stands; hands over the
+/// segments of each as soon as it and all before it are done.
 pub(crate) fn transcribe(
     recognizer: &Recognizer,
     chunks: &[Chunk<'_>],
     options: &TranscribeOptions,
-    batch_size: usize,
-    on_chunk: &mut dyn FnMut(usize, Vec<Segment>) -> Result<()>,
+    (batch_size, mut standing): (usize, Standing),
+    on_step: &mut dyn FnMut(Step<'_>) -> Result<()>,
     cancel: &CancelToken,
 ) -> Result<()> {
     let batches = Batches::new(recognizer, chunks, options)?;
-    let mut queue: VecDeque<Work> = (0..chunks.len())
-        .map(|chunk| Work { chunk, span: chunks[chunk].span, is_first: chunks[chunk].is_first })
-        .collect();
-    let mut segments: Vec<Vec<Segment>> = vec![Vec::new(); chunks.len()];
-    let mut n_reported = 0;
-    while !queue.is_empty() {
+    while standing.n_done < chunks.len() {
         cancel.check()?;
-        let batch: Vec<Work> = queue.drain(..batch_size.min(queue.len())).collect();
+        let batch = standing.next_batch(chunks, batch_size);
         let outcomes = batches.run(&batch, cancel)?;
-        // Rests go to the front, in order, so that no chunk waits for all the others.
-        for (work, outcome) in batch.iter().zip(outcomes).rev() {
-            let (mut found, rest) = outcome;
-            let chunk = &mut segments[work.chunk];
-            chunk.append(&mut found);
-            if let Some(span) = rest {
-                queue.push_front(Work { chunk: work.chunk, span, is_first: false });
-            }
+        for (chunk, segments) in standing.take(&batch, outcomes) {
+            on_step(Step::Chunk(chunk, segments))?;
         }
-        let n_done = queue.iter().map(|work| work.chunk).min().unwrap_or(chunks.len());
-        for (chunk, done) in segments.iter_mut().enumerate().take(n_done).skip(n_reported) {
-            on_chunk(chunk, std::mem::take(done))?;
-        }
-        n_reported = n_reported.max(n_done);
+        on_step(Step::Batch(&standing))?;
     }
     Ok(())
+}
+
+/// What is left of a chunk after a window.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rest {
+    pub(crate) chunk: usize,
+    pub(crate) span: Region,
+}
+
+/// Where the work stands between two batches.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Standing {
+    /// Batches so far.
+    pub(crate) n_batches: usize,
+    /// Chunks that are done and handed over, from the first.
+    pub(crate) n_done: usize,
+    /// Chunks that were taken up; those after them are as they came.
+    pub(crate) n_begun: usize,
+    /// What is heard next, before new chunks, so that no chunk waits for all the others; in order.
+    pub(crate) rests: Vec<Rest>,
+    /// The segments so far of each chunk that was taken up and is not done.
+    pub(crate) segments: Vec<Vec<Segment>>,
+}
+
+impl Standing {
+    /// Takes up what comes next.
+    fn next_batch(&mut self, chunks: &[Chunk<'_>], batch_size: usize) -> Vec<Work> {
+        let n_rests = self.rests.len().min(batch_size);
+        let rests = self.rests.drain(..n_rests);
+        let mut batch: Vec<Work> =
+            rests.map(|Rest { chunk, span }| Work { chunk, span, is_first: false }).collect();
+        let new = chunks.iter().enumerate().skip(self.n_begun).take(batch_size - n_rests);
+        batch.extend(new.map(|(index, chunk)| Work {
+            chunk: index,
+            span: chunk.span,
+            is_first: chunk.is_first,
+        }));
+        let n_new = batch.len() - n_rests;
+        self.n_begun += n_new;
+        self.segments.resize(self.segments.len() + n_new, Vec::new());
+        batch
+    }
+
+    /// Takes what came of a batch; the result is the chunks that are done by it.
+    fn take(
+        &mut self,
+        batch: &[Work],
+        outcomes: Vec<(Vec<Segment>, Option<Region>)>,
+    ) -> Vec<(usize, Vec<Segment>)> {
+        let mut rests = Vec::new();
+        for (work, (mut found, rest)) in batch.iter().zip(outcomes) {
+            self.segments[work.chunk - self.n_done].append(&mut found);
+            rests.extend(rest.map(|span| Rest { chunk: work.chunk, span }));
+        }
+        rests.append(&mut self.rests);
+        self.rests = rests;
+        self.n_batches += 1;
+        let first = self.n_done;
+        self.n_done = self.rests.first().map_or(self.n_begun, |rest| rest.chunk);
+        (first..self.n_done).zip(self.segments.drain(..self.n_done - first)).collect()
+    }
 }
 
 /// What stays the same over the batches of a run.
@@ -279,8 +332,12 @@ mod tests {
     use crate::whisper::fake::FakeNetwork;
     use crate::whisper::tokenizer::small;
 
-    #[test]
-    fn speech_passed_over_is_heard_again_with_what_follows() {
+    /// Seconds of a chunk, and samples of it.
+    const SECONDS: f64 = 20.0;
+    const SAMPLES: usize = 320_000;
+
+    /// A recogniser that passes over speech in each chunk, so that it is heard again.
+    fn forgetful() -> Recognizer {
         let tokenizer = small();
         let begin = tokenizer.special.timestamp_begin;
         let say = |parts: &[(u32, u32, u32)]| -> Vec<u32> {
@@ -290,31 +347,79 @@ mod tests {
             parts.iter().flat_map(piece).collect()
         };
         let (first, again) = (say(&[(0, 65, 5), (18, 67, 20)]), say(&[(0, 66, 13), (13, 67, 15)]));
-        // A window is known by its first value: the source begins loud and is quiet where it is heard again.
+        // A window is known by its first value: chunks begin loud and are quiet where they are heard again.
         let network = FakeNetwork::saying(&tokenizer, move |window, _| {
             if window > 0.0 { first.clone() } else { again.clone() }
         });
-        let recognizer =
-            Recognizer { network: Box::new(network), tokenizer, log_mel: LogMel::new(80) };
+        Recognizer { network: Box::new(network), tokenizer, log_mel: LogMel::new(80) }
+    }
+
+    fn source(n_chunks: usize) -> (Vec<f32>, Vec<Region>) {
         let noise = |at: usize| (at * 7919 % 101) as f32 / 50.0 - 1.0;
-        let loudness = |at: usize| if (40_000..200_000).contains(&at) { 1e-4 } else { 0.9 };
-        let samples: Vec<f32> = (0..20 * 16_000).map(|at| noise(at) * loudness(at)).collect();
-        let speech = [Region::new(0.0, 10.0), Region::new(12.0, 20.0)];
-        let chunk = Chunk {
-            samples: &samples,
-            span: Region::new(0.0, 20.0),
-            language: Language::ENGLISH,
-            is_first: true,
-            speech: &speech,
+        let is_quiet = |at: usize| (40_000..200_000).contains(&(at % SAMPLES));
+        let loudness = |at: usize| if is_quiet(at) { 1e-4 } else { 0.9 };
+        let samples = (0..n_chunks * SAMPLES).map(|at| noise(at) * loudness(at)).collect();
+        let speech = |chunk: usize| {
+            let start = chunk as f64 * SECONDS;
+            [Region::new(start, start + 10.0), Region::new(start + 12.0, start + SECONDS)]
         };
-        let mut found = Vec::new();
-        let mut on_chunk = |_, segments: Vec<Segment>| {
-            found.extend(segments.iter().map(|s| (s.start, s.end, s.text.clone())));
+        (samples, (0..n_chunks).flat_map(speech).collect())
+    }
+
+    fn chunks<'a>(samples: &'a [f32], speech: &'a [Region]) -> Vec<Chunk<'a>> {
+        let chunk = |index: usize| Chunk {
+            samples,
+            span: Region::new(index as f64 * SECONDS, (index + 1) as f64 * SECONDS),
+            language: Language::ENGLISH,
+            is_first: index == 0,
+            speech,
+        };
+        (0..samples.len() / SAMPLES).map(chunk).collect()
+    }
+
+    /// What is done and where the work stands, step by step.
+    type Steps = (Vec<(usize, Vec<Segment>)>, Vec<(usize, Standing)>);
+
+    fn run(chunks: &[Chunk<'_>], batch_size: usize, standing: Standing) -> Steps {
+        let (mut done, mut standings) = (Vec::new(), Vec::new());
+        let mut on_step = |step: Step<'_>| {
+            match step {
+                Step::Chunk(chunk, segments) => done.push((chunk, segments)),
+                Step::Batch(standing) => standings.push((done.len(), standing.clone())),
+            }
             Ok(())
         };
-        let options = TranscribeOptions::default();
-        transcribe(&recognizer, &[chunk], &options, 4, &mut on_chunk, &CancelToken::new()).unwrap();
-        let text = |start, end, text: &str| (start, end, text.to_owned());
-        assert_eq!(found, [text(0.0, 5.0, "A"), text(5.0, 18.0, "B"), text(18.0, 20.0, "C")]);
+        let (options, start) = (TranscribeOptions::default(), (batch_size, standing));
+        let cancel = CancelToken::new();
+        transcribe(&forgetful(), chunks, &options, start, &mut on_step, &cancel).unwrap();
+        (done, standings)
+    }
+
+    #[test]
+    fn speech_passed_over_is_heard_again_with_what_follows() {
+        let (samples, speech) = source(1);
+        let (done, _) = run(&chunks(&samples, &speech), 4, Standing::default());
+        let said = done.iter().flat_map(|(_, segments)| segments);
+        let found: Vec<_> = said.map(|s| (s.start, s.end, s.text.as_str())).collect();
+        assert_eq!(found, [(0.0, 5.0, "A"), (5.0, 18.0, "B"), (18.0, 20.0, "C")]);
+    }
+
+    #[test]
+    fn work_goes_on_after_any_batch_as_if_it_had_not_stopped() {
+        let (samples, speech) = source(5);
+        let chunks = chunks(&samples, &speech);
+        for batch_size in [1, 2, 3, 4, 16] {
+            let (done, standings) = run(&chunks, batch_size, Standing::default());
+            assert_eq!(done.len(), 5);
+            let has_rests = standings.iter().any(|(_, standing)| !standing.rests.is_empty());
+            assert!(has_rests, "chunks are left in part");
+            for (index, (n_done, standing)) in standings.iter().enumerate() {
+                let (more, later) = run(&chunks, batch_size, standing.clone());
+                assert_eq!(more, done[*n_done..], "{batch_size} at once, after batch {index}");
+                let later = later.iter().map(|(_, standing)| standing);
+                let expected = standings[index + 1..].iter().map(|(_, standing)| standing);
+                assert!(later.eq(expected), "{batch_size} at once, after batch {index}");
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::batched::{self, Chunk};
+use super::batched::{self, Chunk, Standing, Step};
 use super::config::WhisperConfig;
 use super::decode::prompt::Prompts;
 use super::decode::{Decoder, Job};
@@ -270,12 +270,15 @@ fn batched_windows_say_what_they_say_in_faster_whisper() {
     let chunks: Vec<Chunk<'_>> = golden.spans.iter().map(chunk).collect();
     for (name, reference) in &golden.runs {
         let mut found = Vec::new();
-        let mut on_chunk = |_: usize, mut segments: Vec<Segment>| {
-            found.append(&mut segments);
+        let mut on_step = |step: Step<'_>| {
+            if let Step::Chunk(_, mut segments) = step {
+                found.append(&mut segments);
+            }
             Ok(())
         };
         let (options, cancel) = (run_options(name), CancelToken::new());
-        batched::transcribe(&recognizer, &chunks, &options, 8, &mut on_chunk, &cancel).unwrap();
+        let start = (8, Standing::default());
+        batched::transcribe(&recognizer, &chunks, &options, start, &mut on_step, &cancel).unwrap();
         assert_said(&recognizer, &found, reference, seconds, name);
     }
 }

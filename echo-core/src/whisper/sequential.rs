@@ -62,6 +62,7 @@ pub(crate) fn transcribe(
             let end = walk.heard_again_to.map_or(end, |again| again.min(end));
             let window = Window { start: seek, frames: WINDOW_FRAMES.min(end - seek) };
             let found = walk.window(&window, &mut seek, cancel)?;
+            walk.heard_again_to = walk.heard_again_to.filter(|&to| to > seek);
             on_window(seek.min(end) as f64 / n_frames as f64, found)?;
         }
     }
@@ -149,8 +150,6 @@ impl<'a> Walk<'a> {
         let tokenizer = &self.recognizer.tokenizer;
         if self.heard_again_to.is_none() {
             self.heard_again_to = self.turn_back(&mut cut.pieces, window, seek);
-        } else if self.heard_again_to <= Some(*seek) {
-            self.heard_again_to = None;
         }
         let (mut found, mut logprobs) = (Vec::new(), Vec::new());
         for piece in &cut.pieces {
@@ -306,5 +305,39 @@ mod tests {
             ]
         );
         assert_eq!(reached, [4.0, 20.0, 30.0]);
+    }
+
+    #[test]
+    fn speech_passed_over_that_turns_out_silent_holds_nothing_up() {
+        // What is taken for speech from 10 s on is silence; the text lies about its end.
+        for (clip, reached_last) in [(60.0, 60.0), (28.0, 28.0)] {
+            let tokenizer = small();
+            let (first, rest) =
+                (said(&tokenizer, &[(0, 65, 28)]), said(&tokenizer, &[(0, 66, 30)]));
+            let network = FakeNetwork::saying(&tokenizer, move |_, prompt| {
+                if prompt.contains(&65) { rest.clone() } else { first.clone() }
+            });
+            let recognizer =
+                Recognizer { network: Box::new(network), tokenizer, log_mel: LogMel::new(80) };
+            let mut samples = vec![0.1; 60 * 16_000];
+            samples[4 * 16_000..28 * 16_000].fill(0.0);
+            let source = Source {
+                samples: &samples,
+                clips: &[Region::new(0.0, clip)],
+                speech: &[(0.0, 4.0), (10.0, 26.0)].map(|(start, end)| Region::new(start, end)),
+                language: Language::ENGLISH,
+            };
+            let mut reached = Vec::new();
+            let mut on_window = |share: f64, _| {
+                reached.push((share * 60.0).round());
+                assert!(reached.len() < 10, "there is no end: {reached:?}");
+                Ok(())
+            };
+            let options = TranscribeOptions::default();
+            let cancel = CancelToken::new();
+            transcribe(&recognizer, &source, &options, &mut on_window, &cancel).unwrap();
+            assert_eq!(reached[..2], [4.0, 28.0]);
+            assert_eq!(reached.last(), Some(&reached_last));
+        }
     }
 }

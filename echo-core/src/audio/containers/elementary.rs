@@ -158,22 +158,21 @@ impl Demuxer for Stream {
         if let Some(packet) = self.pending.take() {
             return Ok(Event::Packet(packet));
         }
-        loop {
-            let is_last = self.position >= self.end;
-            match self.framer.next_frame(is_last) {
-                Some(frame) if self.is_new_stream(&frame.data) => return Ok(Event::NewTracks),
-                Some(frame) => return self.packet(frame),
-                None if is_last => return Ok(Event::End),
-                None => {}
-            }
-            let count = (self.end - self.position).min(READ_BYTES as u64) as usize;
-            let bytes = self.media.read_at(self.position, count)?;
-            if bytes.is_empty() {
-                self.end = self.position;
-            }
-            self.position += bytes.len() as u64;
-            self.framer.push(&bytes, None);
+        let is_last = self.position >= self.end;
+        match self.framer.next_frame(is_last) {
+            Some(frame) if self.is_new_stream(&frame.data) => return Ok(Event::NewTracks),
+            Some(frame) => return self.packet(frame),
+            None if is_last => return Ok(Event::End),
+            None => {}
         }
+        let count = (self.end - self.position).min(READ_BYTES as u64) as usize;
+        let bytes = self.media.read_at(self.position, count)?;
+        if bytes.is_empty() {
+            self.end = self.position;
+        }
+        self.position += bytes.len() as u64;
+        self.framer.push(&bytes, None);
+        Ok(Event::Nothing)
     }
 }
 
@@ -273,8 +272,14 @@ impl Framer {
             *position = position.saturating_sub(self.used);
         }
         self.used = 0;
+        // Of the times that have been passed, and of those at one place, the last holds.
+        while self.times.get(1).is_some_and(|(position, _)| *position == 0) {
+            self.times.pop_front();
+        }
         if let Some(start) = start {
-            self.times.push_back((self.buffer.len(), start));
+            let here = self.buffer.len();
+            self.times.retain(|(position, _)| *position != here);
+            self.times.push_back((here, start));
         }
         self.buffer.extend_from_slice(bytes);
     }
@@ -359,5 +364,31 @@ fn tag_size_bytes(bytes: &[u8]) -> Option<usize> {
             usize::try_from(u32::from_le_bytes([a, b, c, d])).ok().map(|size| size + 32)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_times_without_a_frame_only_the_last_is_kept() {
+        let mut framer = Framer::new(FrameKind::Mpeg(3));
+        for second in 0..1_000 {
+            framer.push(&[0; 20], Some(f64::from(second)));
+            assert!(framer.next_frame(false).is_none());
+        }
+        assert!(framer.times.len() <= 2, "{} times", framer.times.len());
+        for second in 1_000..2_000 {
+            framer.push(&[], Some(f64::from(second)));
+            assert!(framer.next_frame(false).is_none());
+        }
+        assert!(framer.times.len() <= 2, "{} times", framer.times.len());
+        // MPEG-1, layer 3, 128 kbit/s at 44.1 kHz.
+        let mut frame = vec![0; 417];
+        frame[..4].copy_from_slice(&[0xff, 0xfb, 0x90, 0x00]);
+        framer.push(&frame.repeat(2), None);
+        let found = framer.next_frame(false).unwrap();
+        assert_eq!((found.data.len(), found.start), (417, Some(1_999.0)));
     }
 }

@@ -147,6 +147,8 @@ pub(super) enum Event {
     /// The tracks changed: from here on they are as [`Demuxer::tracks`] says now, and their time
     /// starts anew (chained Ogg streams).
     NewTracks,
+    /// Much was read and nothing found yet: whoever waits may have had enough of it.
+    Nothing,
     End,
 }
 

@@ -25,6 +25,8 @@ const MAX_SEARCH_BYTES: u64 = 16 << 20;
 const READ_PACKETS: usize = 256;
 const TICKS_PER_SECOND: f64 = 90_000.0;
 
+/// A table is no longer: 12 bits say how long it is.
+const MAX_TABLE_BYTES: usize = 3 + 4095;
 /// Times that jump further than this go on where they were: the stream was cut and joined.
 const MAX_JUMP_SECONDS: f64 = 10.0;
 
@@ -122,9 +124,15 @@ impl TransportStream {
             rest[at] == SYNC && rest.get(at + self.stride).is_none_or(|byte| *byte == SYNC)
         };
         let Some(at) = (0..rest.len()).find(|at| is_packet(*at)) else {
+            let is_end = rest.is_empty();
             self.used = self.buffer.len();
-            return Ok(self.position < self.media.size_bytes());
+            return Ok(!is_end);
         };
+        // The bytes that tell may be yet to be read: it is looked at again as the first.
+        if at > 0 && at + self.stride >= rest.len() {
+            self.used += at;
+            return Ok(true);
+        }
         let Some(packet) = rest.get(at..at + PACKET_BYTES) else { return Ok(false) };
         let packet = packet.to_vec();
         self.used += (at + self.stride).min(rest.len());
@@ -194,6 +202,7 @@ impl TransportStream {
         } else if !partial.is_empty() {
             partial.extend(payload);
         }
+        partial.truncate(MAX_TABLE_BYTES);
         let bytes = partial.clone();
         let Some(mut section) = section(&bytes, 2)? else { return Ok(()) };
         *is_read = true;
@@ -345,7 +354,7 @@ impl Demuxer for TransportStream {
     }
 
     fn next_event(&mut self) -> Result<Event, Fault> {
-        loop {
+        for _ in 0..READ_PACKETS {
             if let Some(packet) = self.queue.pop_front() {
                 return Ok(Event::Packet(packet));
             }
@@ -359,5 +368,90 @@ impl Demuxer for TransportStream {
             }
             return Ok(self.queue.pop_front().map_or(Event::End, Event::Packet));
         }
+        Ok(Event::Nothing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::audio::{Audio, AudioOptions};
+    use crate::error::Error;
+
+    const TABLE: u16 = 0x100;
+    const SOUND: u16 = 0x101;
+    const PICTURES: u16 = 0x102;
+
+    /// A packet that begins something; what its payload leaves is 0.
+    fn packet(id: u16, payload: &[u8]) -> Vec<u8> {
+        let [high, low] = (0x4000 | id).to_be_bytes();
+        let mut packet = [&[SYNC, high, low, 0x10], payload].concat();
+        packet.resize(PACKET_BYTES, 0);
+        packet
+    }
+
+    /// The beginning of a PES packet.
+    fn timed(id: u16, tick: u16) -> Vec<u8> {
+        let [high, low] = (tick << 1).to_be_bytes();
+        packet(id, &[0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, high, low | 1])
+    }
+
+    /// The tables of one programme of AAC and pictures.
+    fn tables() -> Vec<u8> {
+        let programmes = [0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe1, 0x00, 0, 0, 0, 0];
+        let head = [0, 2, 0xb0, 23, 0, 1, 0xc1, 0, 0, 0xe1, 0x01, 0xf0, 0];
+        let streams = [0x0f, 0xe1, 0x01, 0xf0, 0, 0x1b, 0xe1, 0x02, 0xf0, 0];
+        let programme = [&head[..], &streams, &[0; 4]].concat();
+        [packet(0, &programmes), packet(TABLE, &programme)].concat()
+    }
+
+    fn media(bytes: Vec<u8>) -> Media {
+        Media::new(Box::new(Cursor::new(bytes))).unwrap()
+    }
+
+    #[test]
+    fn damage_at_the_end_of_a_buffer_does_not_end_the_stream() {
+        for stride in STRIDES {
+            for last in [stride - 1, stride / 2, 1] {
+                let mut bytes = tables();
+                for tick in 2..2 * READ_PACKETS as u16 {
+                    bytes.extend(timed(PICTURES, tick));
+                }
+                let spread = |packet: &[u8]| [packet, &[0; 16][..stride - PACKET_BYTES]].concat();
+                let mut bytes: Vec<u8> = bytes.chunks(PACKET_BYTES).flat_map(spread).collect();
+                let end = READ_PACKETS * stride;
+                bytes[end - 50 * stride..end].fill(0);
+                bytes[end - last] = SYNC;
+                let mut stream = open(&media(bytes), (0, stride)).unwrap();
+                let mut picture_count = 0;
+                loop {
+                    match stream.next_event().unwrap() {
+                        Event::End => break,
+                        Event::Packet(_) => picture_count += 1,
+                        _ => {}
+                    }
+                }
+                // The packet in front of the damage is not believed, either.
+                assert_eq!(picture_count, 2 * READ_PACKETS - 2 - 51, "{stride}, {last}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_without_any_frame_can_be_cancelled() {
+        let mut bytes = tables();
+        for tick in 0..4_000 {
+            bytes.extend(timed(SOUND, tick));
+        }
+        let mut reached = 1.0;
+        let mut has_begun = false;
+        let outcome = Audio::load_with(bytes, &AudioOptions::default(), &mut |fraction| {
+            reached = fraction;
+            if std::mem::replace(&mut has_begun, true) { Err(Error::Cancelled) } else { Ok(()) }
+        });
+        assert!(matches!(outcome, Err(Error::Cancelled)));
+        assert!(reached < 0.5, "cancelled at {reached}");
     }
 }

@@ -1,4 +1,4 @@
-//! Memory for kernels: aligned to cache lines, lent out and taken back.
+//! Memory for kernels, lent out and taken back, and the rows in it.
 //!
 //! An encoder needs the same few sizes for every window and layer. Asking the system each time
 //! costs a page fault for every 4 KiB touched, a tenth of the encoder's time, so an [`Arena`] keeps
@@ -7,50 +7,10 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A cache line, and the widest vector.
-const ALIGN_BYTES: usize = 64;
+use super::aligned::Aligned;
+
 /// Most pieces an arena keeps.
 const KEPT: usize = 32;
-
-/// Zeroed 32-bit words that start on a cache line.
-///
-/// Fresh pages stay untouched until somebody writes to them.
-#[derive(Debug, Default)]
-pub(crate) struct Aligned {
-    storage: Vec<f32>,
-    start: usize,
-    len: usize,
-}
-
-impl Aligned {
-    /// `len` zeros.
-    pub(crate) fn zeroed(len: usize) -> Self {
-        let storage = vec![0.0f32; len + ALIGN_BYTES / 4];
-        let start = storage.as_ptr().align_offset(ALIGN_BYTES).min(ALIGN_BYTES / 4);
-        Self { storage, start, len }
-    }
-
-    /// A copy of `values`, filled up with zeros to a multiple of `multiple`.
-    pub(crate) fn padded(values: &[f32], multiple: usize) -> Self {
-        let mut padded = Self::zeroed(values.len().next_multiple_of(multiple));
-        padded[..values.len()].copy_from_slice(values);
-        padded
-    }
-}
-
-impl Deref for Aligned {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.storage[self.start..self.start + self.len]
-    }
-}
-
-impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.storage[self.start..self.start + self.len]
-    }
-}
 
 /// Pieces of memory that were given back and wait to be lent again.
 #[derive(Debug, Default)]
@@ -72,8 +32,8 @@ impl Arena {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         // The smallest that fits, but none so large that it would be missed elsewhere.
         let fitting =
-            free.iter().enumerate().filter(|(_, p)| p.len >= len && p.len <= 2 * len + 1024);
-        let best = fitting.min_by_key(|(_, piece)| piece.len).map(|(index, _)| index);
+            free.iter().enumerate().filter(|(_, p)| p.len() >= len && p.len() <= 2 * len + 1024);
+        let best = fitting.min_by_key(|(_, piece)| piece.len()).map(|(index, _)| index);
         let piece = best.map(|index| free.swap_remove(index));
         drop(free);
         Lent { piece: piece.unwrap_or_else(|| Aligned::zeroed(len)), len, arena: Arc::clone(self) }
@@ -176,17 +136,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_aligned_zeroed_and_padded() {
-        for len in [0, 1, 17, 100_000] {
-            let memory = Aligned::zeroed(len);
-            assert_eq!(memory.len(), len);
-            assert!(len == 0 || memory.as_ptr().addr().is_multiple_of(ALIGN_BYTES));
-            assert!(memory.iter().all(|&word| word == 0.0));
-        }
-        assert_eq!(*Aligned::padded(&[1.0, 2.0, 3.0], 4), [1.0, 2.0, 3.0, 0.0]);
-    }
-
-    #[test]
     fn an_arena_lends_the_same_memory_again_but_never_twice() {
         let arena = Arc::new(Arena::default());
         let first = arena.lend(1000);
@@ -201,7 +150,7 @@ mod tests {
     #[test]
     fn an_arena_keeps_a_bounded_number_of_pieces() {
         let arena = Arc::new(Arena::default());
-        let pieces = (0..100).map(|_| arena.lend(10)).collect::<Vec<_>>();
+        let pieces = (0..2 * KEPT).map(|_| arena.lend(10)).collect::<Vec<_>>();
         drop(pieces);
         assert_eq!(arena.free.lock().unwrap().len(), KEPT);
     }

@@ -5,7 +5,8 @@
 //! when no list names it. Slots come in blocks that are allocated as texts grow, so a cache costs
 //! what its hypotheses have said, not what they might say.
 
-use super::buffer::{Aligned, View};
+use super::aligned::Aligned;
+use super::buffer::View;
 use crate::error::{Error, Result};
 
 /// Slots allocated at a time.

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::Cpu;
+use super::aligned::Aligned;
 use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, PackedHeads};
-use super::buffer::{Aligned, Buffer, Target, View};
+use super::buffer::{Buffer, Target, View};
 use super::cache::Past;
 use super::gemm::MAX_WIDTH;
 use super::isa::Norm;

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::Cpu;
+use super::aligned::Aligned;
 use super::attention::{AttendBlock, BLOCK_QUERIES, HeadShape, PackedHeads, pack_rows};
-use super::buffer::{Aligned, Buffer, Target, View};
+use super::buffer::{Buffer, Target, View};
 use super::isa::{Norm, Prepare};
 use super::layout::{Format, Packed};
 use super::product::Product;

@@ -4,8 +4,9 @@
 //! them inside functions with an instruction set's features. A table exists only where the machine
 //! has these features, which is what makes its functions safe to reach.
 
+use super::aligned::Aligned;
 use super::attention::{AttendBlock, AttendPast};
-use super::buffer::{Aligned, Target, View};
+use super::buffer::{Target, View};
 use super::gemm::Gemm;
 use super::lane::Lane;
 use super::layout::Format;

@@ -10,7 +10,8 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::buffer::{Aligned, Target};
+use super::aligned::Aligned;
+use super::buffer::Target;
 use super::pool::Pool;
 
 /// How weights are stored and multiplied.

@@ -9,6 +9,7 @@
 //! for the pool, with [`cache`] as the decoder's memory, and [`verbs`] is the trait itself.
 #![expect(unsafe_code, reason = "kernels are vector instructions on memory that threads share")]
 
+mod aligned;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -30,6 +31,8 @@ mod pool;
 mod product;
 mod recurrent;
 mod rows;
+#[cfg(target_os = "linux")]
+mod slab;
 #[cfg(feature = "bench")]
 pub(crate) mod speed;
 mod vector;
@@ -81,6 +84,11 @@ impl Cpu {
     /// instructions, f32 elsewhere. int8 is faster still, but costs some words of long recordings.
     pub(crate) fn fastest() -> ComputeType {
         if Kernels::best().has(Format::Bf16) { ComputeType::Bf16 } else { ComputeType::F32 }
+    }
+
+    /// The instruction set computed with: others round differently.
+    pub(crate) fn instructions() -> &'static str {
+        Kernels::best().name
     }
 
     fn with_kernels(kernels: Kernels, compute: ComputeType, threads: usize) -> Result<Self> {

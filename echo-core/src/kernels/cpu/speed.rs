@@ -1,15 +1,17 @@
-//! How fast each kernel is, beside what the processor can do at most.
+//! Each kernel on the shapes of published networks, and what the processor can do at most.
 //!
 //! A ceiling is measured, not looked up: for products, the dot instruction of the format on registers
 //! alone; for a decoder's products, which read every weight once, a sum over memory that no cache
-//! holds. Everything runs on one thread; the fastest of some runs counts, since whatever else the
-//! machine does only slows a run down.
+//! holds. Everything runs on one thread; the fastest of some runs is a ceiling, since whatever else
+//! the machine does only slows a run down.
 
+use std::fmt;
 use std::hint::black_box;
 use std::time::Instant;
 
+use super::aligned::Aligned;
 use super::attention::PackedHeads;
-use super::buffer::{Aligned, Buffer, Target, View};
+use super::buffer::{Buffer, Target, View};
 use super::decoder::Cross;
 use super::layout::{Format, Packed};
 use super::product::Product;
@@ -18,7 +20,7 @@ use crate::device::ComputeType;
 use crate::error::Result;
 use crate::kernels::{FRAMES, Row};
 
-/// Runs of which the fastest counts.
+/// Runs of a ceiling, of which the fastest counts.
 const RUNS: usize = 7;
 /// Rounds of a ceiling: some milliseconds.
 const ROUNDS: usize = 1_000_000;
@@ -27,29 +29,34 @@ const MEMORY_WORDS: usize = 64 << 20;
 /// Width and height of the token table of `base`.
 const TABLE: [usize; 2] = [51_865, 512];
 
-/// The speed of one kernel on one shape.
-#[derive(Debug, Clone)]
+/// One kernel on one shape, to be run as often as its measurer likes.
 #[non_exhaustive]
-pub struct KernelSpeed {
-    /// What was run, in which format.
+pub struct KernelRun<'a> {
+    /// What is run, in which format.
     pub kernel: String,
     /// On what.
     pub shape: String,
-    /// How long it took, in milliseconds.
-    pub ms: f64,
-    /// `Gop/s` (a multiplication and an addition are two) or `GB/s`.
+    /// `op` (a multiplication and an addition are two) or `B`.
     pub unit: &'static str,
-    /// How many of the unit were reached.
-    pub rate: f64,
-    /// How many of the unit this machine can do.
+    /// How many of the unit a run does.
+    pub amount: u64,
+    /// How many of the unit this machine can do in a second.
     pub ceiling: f64,
+    /// Does it once.
+    pub run: &'a mut dyn FnMut(),
 }
 
-/// Measures all kernels in all formats that this machine has, and reports one after the other.
+impl fmt::Debug for KernelRun<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.kernel, self.shape)
+    }
+}
+
+/// Makes all kernels in all formats that this machine has, one after the other, and hands them over.
 ///
 /// # Errors
 /// Those of the kernels, which sizes chosen here do not cause.
-pub fn kernel_speeds(report: &mut dyn FnMut(KernelSpeed)) -> Result<()> {
+pub fn kernel_runs(measure: &mut dyn FnMut(KernelRun<'_>)) -> Result<()> {
     let bandwidth = memory_bandwidth();
     for compute in [ComputeType::F32, ComputeType::Bf16, ComputeType::Int8] {
         let Ok(cpu) = Cpu::with_kernels(Kernels::best(), compute, 1) else { continue };
@@ -60,25 +67,26 @@ pub fn kernel_speeds(report: &mut dyn FnMut(KernelSpeed)) -> Result<()> {
             for [outputs, inputs] in
                 [[3 * d_model, d_model], [4 * d_model, d_model], [d_model, 4 * d_model]]
             {
-                report(bench.linear(FRAMES, [outputs, inputs]));
+                bench.linear(FRAMES, [outputs, inputs], measure);
             }
         }
         for rows in [1, 5, 40] {
-            report(bench.linear(rows, TABLE));
+            bench.linear(rows, TABLE, measure);
         }
         if compute != ComputeType::Int8 {
-            report(bench.encoder_attention(8, 64));
+            bench.encoder_attention(8, 64, measure);
             for queries in [1, 5] {
-                report(bench.cross_attention(queries, 8, 64)?);
+                bench.cross_attention(queries, 8, 64, measure)?;
             }
         }
     }
     Ok(())
 }
 
-/// Bytes read a second, in billions.
+/// Bytes read a second.
 fn memory_bandwidth() -> f64 {
-    let memory = Aligned::padded(&[1.0], MEMORY_WORDS);
+    // Written to, or the system would show one page of zeros for all of it, which a cache holds.
+    let memory = Aligned::padded(&vec![1.0; MEMORY_WORDS], MEMORY_WORDS);
     let seconds = fastest(|| {
         let mut sums = [0u32; 64];
         for chunk in memory.as_chunks::<64>().0 {
@@ -86,7 +94,7 @@ fn memory_bandwidth() -> f64 {
         }
         black_box(sums);
     });
-    (MEMORY_WORDS * 4) as f64 / seconds / 1e9
+    (MEMORY_WORDS * 4) as f64 / seconds
 }
 
 fn fastest(mut run: impl FnMut()) -> f64 {
@@ -104,6 +112,8 @@ fn values(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * 7919 + i / 64) % 2003) as f32 / 1001.5 - 1.0).collect()
 }
 
+type Measure<'a> = &'a mut dyn FnMut(KernelRun<'_>);
+
 struct Bench {
     cpu: Cpu,
     format: Format,
@@ -111,13 +121,13 @@ struct Bench {
 }
 
 impl Bench {
-    /// Operations a second of a format's dot instruction, in billions.
+    /// Operations a second of a format's dot instruction.
     fn peak(&self, format: Format) -> f64 {
         let mut operations = 0;
         // SAFETY: the kernels are of this machine.
         let seconds =
             fastest(|| operations = unsafe { (self.cpu.kernels.of(format).peak)(ROUNDS) });
-        operations as f64 / seconds / 1e9
+        operations as f64 / seconds
     }
 
     fn packed(&self, [outputs, inputs]: [usize; 2]) -> Packed {
@@ -138,44 +148,52 @@ impl Bench {
         unsafe { self.cpu.project_heads(&product, heads) }
     }
 
-    fn linear(&self, rows: usize, [outputs, inputs]: [usize; 2]) -> KernelSpeed {
+    fn linear(&self, rows: usize, [outputs, inputs]: [usize; 2], measure: Measure<'_>) {
         let packed = self.packed([outputs, inputs]);
         let input = values(rows * inputs);
         let mut out = vec![0.0; rows * outputs];
         let product =
             Product::new(rows, View::new(&input, inputs), &packed, Target::new(&mut out, outputs));
-        // SAFETY: both buffers were made for these rows.
-        let seconds = fastest(|| unsafe { self.cpu.multiply(&product) });
         let (unit, amount, ceiling) = if rows < 40 {
-            ("GB/s", packed.panels() * packed.panel_bytes(), self.bandwidth)
+            ("B", packed.panels() * packed.panel_bytes(), self.bandwidth)
         } else {
-            ("Gop/s", 2 * rows * outputs * inputs, self.peak(self.format))
+            ("op", 2 * rows * outputs * inputs, self.peak(self.format))
         };
-        let kernel = format!("linear {:?}", self.format);
-        let shape = format!("{rows} x {inputs} x {outputs}");
-        let rate = amount as f64 / seconds / 1e9;
-        KernelSpeed { kernel, shape, ms: seconds * 1e3, unit, rate, ceiling }
+        measure(KernelRun {
+            kernel: format!("linear {:?}", self.format),
+            shape: format!("{rows} x {inputs} x {outputs}"),
+            unit,
+            amount: amount as u64,
+            ceiling,
+            // SAFETY: both buffers were made for these rows.
+            run: &mut || unsafe { self.cpu.multiply(&product) },
+        });
     }
 
-    fn encoder_attention(&self, heads: usize, d_head: usize) -> KernelSpeed {
+    fn encoder_attention(&self, heads: usize, d_head: usize, measure: Measure<'_>) {
         let d_model = heads * d_head;
         let (queries, packed) = (values(FRAMES * d_model), self.heads(heads, d_model));
         let mut out = vec![0.0; FRAMES * d_model];
         let (queries, target) = (View::new(&queries, d_model), Target::new(&mut out, d_model));
-        let seconds = fastest(|| self.cpu.attend_window(queries, &packed, target));
         let format = self.cpu.precision.attention;
-        KernelSpeed {
+        measure(KernelRun {
             kernel: format!("attention {format:?}"),
             shape: format!("{heads} heads of {d_head}, {FRAMES} x {FRAMES}"),
-            ms: seconds * 1e3,
-            unit: "Gop/s",
-            rate: (4 * FRAMES * FRAMES * d_model) as f64 / seconds / 1e9,
+            unit: "op",
+            amount: (4 * FRAMES * FRAMES * d_model) as u64,
             ceiling: self.peak(format),
-        }
+            run: &mut || self.cpu.attend_window(queries, &packed, target),
+        });
     }
 
     /// One layer's attention of some hypotheses to a window, among as many windows as no cache holds.
-    fn cross_attention(&self, queries: usize, heads: usize, d_head: usize) -> Result<KernelSpeed> {
+    fn cross_attention(
+        &self,
+        queries: usize,
+        heads: usize,
+        d_head: usize,
+        measure: Measure<'_>,
+    ) -> Result<()> {
         const WINDOWS: usize = 32;
         let (cpu, d_model) = (&self.cpu, heads * d_head);
         let windows = (0..WINDOWS).map(|_| self.heads(heads, d_model));
@@ -186,19 +204,15 @@ impl Bench {
         let mut q = Buffer::new(&cpu.arena, rows.len(), d_model);
         q.data.copy_from_slice(&values(rows.len() * d_model));
         let mut outcome = Ok(());
-        let seconds = fastest(|| {
-            outcome = cpu.attend_to_cross(&q, &cross, &rows, None).map(drop);
-        });
-        outcome?;
-        let format = cpu.precision.attention;
         let bytes: usize = cross.windows.iter().map(|window| window.data.len() * 4).sum();
-        Ok(KernelSpeed {
-            kernel: format!("cross-attention {format:?}"),
+        measure(KernelRun {
+            kernel: format!("cross-attention {:?}", cpu.precision.attention),
             shape: format!("{WINDOWS} windows, {queries} queries each, {heads} heads of {d_head}"),
-            ms: seconds * 1e3,
-            unit: "GB/s",
-            rate: bytes as f64 / seconds / 1e9,
+            unit: "B",
+            amount: bytes as u64,
             ceiling: self.bandwidth,
-        })
+            run: &mut || outcome = cpu.attend_to_cross(&q, &cross, &rows, None).map(drop),
+        });
+        outcome
     }
 }

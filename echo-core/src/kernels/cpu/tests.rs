@@ -1,7 +1,8 @@
 //! Every kernel of every instruction set this machine has, against plain loops in f64.
 
+use super::aligned::Aligned;
 use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, HeadShape, PackedHeads, pack_rows};
-use super::buffer::{Aligned, Buffer, Target, View};
+use super::buffer::{Buffer, Target, View};
 use super::gemm::{Gemm, MAX_WIDTH, Operand};
 use super::isa::Norm;
 use super::layout::{Format, Packed};

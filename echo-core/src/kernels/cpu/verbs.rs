@@ -1,7 +1,8 @@
 //! The verbs of [`Backend`] on the CPU: sizes are checked here, the work is done next door.
 
 use super::Cpu;
-use super::buffer::{Aligned, Buffer, Target, View};
+use super::aligned::Aligned;
+use super::buffer::{Buffer, Target, View};
 use super::cache::Past;
 use super::decoder::{Cross, Embedding};
 use super::encoder::Stem;
