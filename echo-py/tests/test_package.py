@@ -108,6 +108,18 @@ def test_a_whisperx_program_runs_with_its_import_changed(store: str, dialogue: P
         whisperx.align([{"text": "hello"}], model_a, metadata, audio, "cpu")
 
 
+def test_a_recording_without_speech_has_a_language_and_no_segments(store: str) -> None:
+    import echo.compat.whisperx as whisperx
+    from echo.compat.faster_whisper import WhisperModel
+
+    silence = numpy.zeros(3 * 16_000, dtype=numpy.float32)
+    model = WhisperModel("base", device="cpu", download_root=store)
+    segments, info = model.transcribe(silence)
+    assert (info.language, info.language_probability, list(segments)) == ("en", 0.0, [])
+    assert model.detect_language(silence) == ("en", 0.0, [("en", 0.0)])
+    assert whisperx.load_model("base", "cpu", download_root=store).detect_language(silence) == "en"
+
+
 def test_whisperx_speakers_are_those_who_share_most_time() -> None:
     pandas = pytest.importorskip("pandas")
     from echo.compat.whisperx import assign_word_speakers

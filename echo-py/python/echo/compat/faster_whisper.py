@@ -100,8 +100,9 @@ class WhisperModel:
     def detect_language(
         self, audio: AudioSource
     ) -> tuple[str, float, list[tuple[str, float]]]:
-        """The likeliest language, its probability, and those of all."""
-        table = list(self.transcriber.detect_language(audio, sample_rate_hz=_rate(audio)).items())
+        """The likeliest language, its probability, and those of all; English where nobody speaks."""
+        found = self.transcriber.detect_language(audio, sample_rate_hz=_rate(audio))
+        table = list(found.items()) or [("en", 0.0)]
         return (*table[0], table)
 
     def transcribe(

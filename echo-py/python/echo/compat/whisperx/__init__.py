@@ -63,8 +63,9 @@ class Pipeline:
         self._options = options
 
     def detect_language(self, audio: AudioSource) -> str:
-        """The likeliest language of the first speech."""
-        return next(iter(self.transcriber.detect_language(audio, sample_rate_hz=_rate(audio))))
+        """The likeliest language of the first speech; English where nobody speaks."""
+        found = self.transcriber.detect_language(audio, sample_rate_hz=_rate(audio))
+        return next(iter(found), "en")
 
     def transcribe(
         self,
