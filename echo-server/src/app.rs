@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::auth::UsedTickets;
 use crate::cache::ResultCache;
@@ -20,11 +20,16 @@ use crate::queue::{Dispatcher, Nats, Push, Pushed};
 use crate::secrets::{Secret, sha256_hex, token};
 use crate::storage::Files;
 use crate::store::{PostgresStore, SqliteStore, Store};
+use crate::trace::Traces;
 use crate::upload::resumable::Resumable;
-use crate::worker::Pool;
+use crate::worker::{Pool, SlotState};
 
 /// Changes whenever the same options may give another transcript of the same sound.
 const PIPELINE_VERSION: &str = concat!("echo-", env!("CARGO_PKG_VERSION"));
+/// Sources fetched at once.
+const MAX_FETCHES: usize = 8;
+/// Long messages of workers read at once: each may be as long as the longest result.
+const MAX_LONG_MESSAGES: usize = 8;
 
 /// How far the server is on its way down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,12 +69,18 @@ pub struct App {
     pub probe: Probe,
     /// Its counters.
     pub metrics: Metrics,
+    /// What it tells of what it does.
+    pub traces: Traces,
     /// How often tenants may ask.
     pub limits: Limits,
     /// Its results, kept at hand.
     pub cache: ResultCache,
     /// Bodies that may be read at once.
     pub uploads: Arc<Semaphore>,
+    /// Sources that may be fetched at once.
+    pub fetches: Arc<Semaphore>,
+    /// Long messages of workers that may be read at once.
+    pub messages: Semaphore,
     /// Signs inbound webhooks.
     pub worker_secret: Secret,
     /// Signs outbound webhooks.
@@ -80,6 +91,8 @@ pub struct App {
     pub used_tickets: UsedTickets,
     /// The worker's program, if it is another one; only tests of debug builds have one.
     pub worker_program: Option<PathBuf>,
+    /// Told when somebody asks by the API that the server goes down.
+    pub stop: Notify,
     drain: watch::Sender<Drain>,
 }
 
@@ -92,7 +105,7 @@ impl App {
         let cannot = |what: &str, path: &Path, error: &dyn std::fmt::Display| {
             format!("{what} {} cannot be opened: {error}", path.display())
         };
-        let files = Files::open(&config.upload_dir)
+        let files = Files::open(&config.upload_dir, &config.storage)
             .map_err(|error| cannot("the folder", &config.upload_dir, &error))?;
         let resumable = Resumable::open(&config.upload_dir)
             .map_err(|error| cannot("the folder", &config.upload_dir, &error))?;
@@ -125,11 +138,15 @@ impl App {
             clock: Arc::new(Mutex::new(Moment::now())),
             probe: Probe::default(),
             metrics: Metrics::default(),
+            traces: Traces::open(config.collector_url.as_deref())?,
             limits: Limits::default(),
             cache: ResultCache::new(&config.redis_url, config.cache_ttl),
             uploads: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
+            fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
+            messages: Semaphore::new(MAX_LONG_MESSAGES),
             used_tickets: UsedTickets::default(),
             worker_program: test_worker(),
+            stop: Notify::new(),
             drain: watch::Sender::new(Drain::Running),
             config,
         }))
@@ -153,6 +170,12 @@ impl App {
         if let Some(queue) = &self.queue {
             queue.cancel(job_id);
         }
+    }
+
+    /// Whether it holds no lease: no worker is busy, and no source is being fetched.
+    pub fn is_idle(&self) -> bool {
+        !self.pool.slots().contains(&SlotState::Busy)
+            && self.fetches.available_permits() == MAX_FETCHES
     }
 
     /// How far the server is on its way down.

@@ -158,6 +158,10 @@ impl From<StoreError> for Problem {
             StoreError::Fenced => {
                 Self::new(409, "stale_lease", "the lease was lost: stop and discard the work")
             }
+            StoreError::KeyUsed => {
+                let detail = "another request with this key was faster";
+                Self::new(409, "idempotency_in_progress", detail).retry_after(1)
+            }
             StoreError::Busy => {
                 tracing::warn!("the database is busy");
                 Self::new(503, "dependency_unavailable", "the database is busy").retry_after(1)

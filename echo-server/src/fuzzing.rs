@@ -24,6 +24,7 @@ use crate::job::{JobOptions, Submission};
 use crate::outbound::{Policy, Url};
 use crate::routes;
 use crate::secrets::Secret;
+use crate::store::Orphans;
 use crate::upload;
 use crate::webhook::sign::{signature, verify};
 
@@ -67,15 +68,17 @@ pub fn multipart(bytes: &[u8]) {
     let ground = &*GROUND;
     match ground.runtime.block_on(upload::receive(&ground.app, request)) {
         Ok(received) => {
-            let path = ground.app.files.blob_path(&received.blob.hash);
-            let size = std::fs::metadata(&path).expect("what was received is there").len();
+            let (files, hash) = (&ground.app.files, received.blob.hash);
+            let size = ground.runtime.block_on(files.blob_size(&hash));
+            let size = size.expect("what was received is there");
             assert_eq!(size, received.blob.size_bytes);
             assert!((1..=MAX_FILE_BYTES as u64).contains(&size), "{size} bytes");
             let name = received.filename.unwrap_or_default();
             let is_tame = |c: char| !c.is_control() && !matches!(c, '/' | '\\');
             assert!(name.len() <= 255 && name.chars().all(is_tame), "{name:?}");
             check(routes::read_options(received.fields, "base"));
-            std::fs::remove_file(path).expect("it can be removed");
+            let orphans = Orphans { blobs: vec![hash], results: Vec::new() };
+            ground.runtime.block_on(files.remove(&orphans));
         }
         Err(problem) => assert!(problem.status.is_client_error(), "{problem:?}"),
     }

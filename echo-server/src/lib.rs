@@ -36,6 +36,7 @@ pub mod server;
 pub mod storage;
 pub mod store;
 mod submit;
+pub mod trace;
 mod upload;
 pub mod waveform;
 pub mod webhook;

@@ -16,6 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Bad configuration, as `sysexits.h` has it.
 const EX_CONFIG: u8 = 78;
+/// How long threads may still take at the end: with the rest less than is given to a service that stops.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Transcription as a service")]
@@ -101,7 +103,7 @@ fn run(command: &Command, config: Config) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(128).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match command {
             Command::Serve => serve(config).await,
             Command::Worker => work(config).await,
@@ -115,14 +117,21 @@ fn run(command: &Command, config: Config) -> Result<(), String> {
             }
             _ => Ok(()),
         }
-    })
+    });
+    // What blocks and is for nobody, such as a download that was given up, is not waited for.
+    runtime.shutdown_timeout(GOODBYE);
+    done
 }
 
 async fn serve(config: Config) -> Result<(), String> {
     let address = config.address;
     let has_auth = config.has_auth();
     let app = App::open(config)?;
-    let listener = server::bind(address).map_err(|error| format!("{address}: {error}"))?;
+    let bind = |address| server::bind(address).map_err(|error| format!("{address}: {error}"));
+    let listener = bind(address)?;
+    if let Some(address) = app.config.metrics_address {
+        tokio::spawn(server::serve_metrics(Arc::clone(&app), bind(address)?));
+    }
     if !has_auth {
         tracing::warn!(
             "JWT_SECRET and ECHO_API_KEYS are not set: anybody who reaches {address} may use it"
@@ -135,7 +144,11 @@ async fn serve(config: Config) -> Result<(), String> {
     let second = Arc::clone(&app);
     let (told, stop) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = second.stop.notified() => {}
+        }
         let _ = told.send(());
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         second.drain(Drain::Releasing);

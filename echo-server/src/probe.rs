@@ -1,4 +1,4 @@
-//! What health probes look at: database and disk, looked at once for all who ask.
+//! What health probes look at: database and storage, looked at once for all who ask.
 //!
 //! A probe must be answered soon, above all when there is much to do, and asking the database takes a
 //! place in its queue. So what was seen is good for a second; after that the next question makes
@@ -16,7 +16,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// For so long what was seen is told.
 const STALE: Duration = Duration::from_secs(5);
 
-/// A database that takes longer is not there.
+/// What takes longer to answer is not there.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What was seen.
@@ -26,6 +26,8 @@ pub struct Sight {
     pub load: Option<Load>,
     /// Room on the disk, if there is a disk.
     pub free_bytes: Option<u64>,
+    /// Whether sound and results can be reached.
+    pub has_storage: bool,
 }
 
 /// Looks, and remembers.
@@ -57,9 +59,14 @@ impl Probe {
 
     async fn again(&self, app: &App) -> Sight {
         let began = Instant::now();
-        let load = tokio::time::timeout(PATIENCE, app.db.call(|store| store.load(""))).await;
-        let load = load.ok().and_then(Result::ok);
-        let sight = Sight { load, free_bytes: app.files.free_bytes().ok() };
+        let load = tokio::time::timeout(PATIENCE, app.db.call(|store| store.load("")));
+        let stored = tokio::time::timeout(PATIENCE, app.files.check());
+        let (load, stored) = tokio::join!(load, stored);
+        let sight = Sight {
+            load: load.ok().and_then(Result::ok),
+            free_bytes: app.files.free_bytes().ok(),
+            has_storage: matches!(stored, Ok(Ok(()))),
+        };
         // As old as the question: an answer that took long says little about now.
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, sight));
         sight

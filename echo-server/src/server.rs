@@ -25,6 +25,7 @@ use crate::outbound;
 use crate::patience::Impatient;
 use crate::queue;
 use crate::routes;
+use crate::storage::Kept;
 use crate::store::Horizon;
 use crate::webhook;
 use crate::worker;
@@ -38,6 +39,8 @@ const MAX_BUFFER_BYTES: usize = 64 * 1024;
 const BACKLOG: u32 = 4096;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
+/// The database is others' meanwhile.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that are still open after the drain are cut.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -81,6 +84,13 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
     let _ = tokio::time::timeout(GOODBYE, app.desk.closed()).await;
     open.send_replace(());
     let _ = tokio::time::timeout(GOODBYE, open.closed()).await;
+    let _ = tokio::task::spawn_blocking(move || app.traces.close()).await;
+}
+
+/// Tells the metrics until the process ends.
+pub async fn serve_metrics(app: Arc<App>, listener: TcpListener) {
+    let router = routes::metrics_router(&app);
+    accept(&app, &listener, router, &watch::Sender::new(())).await;
 }
 
 /// Goes down step by step; connections are accepted meanwhile, to be told.
@@ -91,22 +101,19 @@ async fn drain(app: &App, stop: impl Future<Output = ()>) {
     tokio::time::sleep(app.config.drain_delay).await;
     app.drain(Drain::Refusing);
     app.hub.work.notify_waiters();
-    let idle = async {
-        while app.pool.slots().contains(&worker::SlotState::Busy) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
     tokio::select! {
-        _ = tokio::time::timeout(app.config.drain, idle) => {}
+        _ = tokio::time::timeout(app.config.drain, idle(app)) => {}
         () = app.drained(Drain::Releasing) => {}
     }
     app.drain(Drain::Releasing);
-    let released = async {
-        while app.pool.slots().contains(&worker::SlotState::Busy) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let _ = tokio::time::timeout(GOODBYE, released).await;
+    let _ = tokio::time::timeout(GOODBYE, idle(app)).await;
+}
+
+/// Waits until nothing is under way.
+async fn idle(app: &App) {
+    while !app.is_idle() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn accept(app: &App, listener: &TcpListener, router: Router, open: &watch::Sender<()>) {
@@ -172,6 +179,22 @@ async fn expire(app: Arc<App>) {
     }
 }
 
+/// Erases old jobs, some at a time.
+async fn forget(app: &App, horizon: Horizon) {
+    loop {
+        match app.db.call(move |store| store.expire(&horizon)).await {
+            Ok(expired) => {
+                app.files.remove(&expired.orphans).await;
+                if !expired.has_more || !app.is_running() {
+                    return;
+                }
+            }
+            Err(error) => return tracing::warn!(%error, "old jobs could not be erased"),
+        }
+        app.pause(EXPIRY_PAUSE).await;
+    }
+}
+
 /// Erases what is older than the configuration keeps, and files that no row needs.
 pub async fn collect_garbage(app: &App) {
     let now = now_ms();
@@ -186,21 +209,21 @@ pub async fn collect_garbage(app: &App) {
         bookkeeping: before(day).unwrap_or(0),
         now,
     };
-    match app.db.call(move |store| store.expire(&horizon)).await {
-        Ok(orphans) => app.files.remove(&orphans).await,
-        Err(error) => tracing::warn!(%error, "old jobs could not be erased"),
-    }
+    forget(app, horizon).await;
     if let Err(error) = app.resumable.remove_expired().await {
         tracing::warn!(%error, "uploads that are over could not be removed");
     }
-    if let Err(error) = app.files.remove_old_parts(day) {
+    if let Err(error) = app.files.remove_old_parts(day).await {
         tracing::warn!(%error, "old parts could not be removed");
     }
-    let names = app.files.names().unwrap_or_default();
-    for (path, name, age) in names.into_iter().filter(|(_, _, age)| *age > day) {
+    let old = app.files.older(day).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "files that nobody needs could not be looked for");
+        Vec::new()
+    });
+    for Kept { key, name } in old {
         if let Ok(false) = app.db.call(move |store| store.is_needed(&name)).await {
-            tracing::info!(path = %path.display(), age_s = age.as_secs(), "a file nobody needs is removed");
-            let _ = tokio::fs::remove_file(path).await;
+            tracing::info!(key, "a file nobody needs is removed");
+            app.files.remove_keys(vec![key]).await;
         }
     }
 }

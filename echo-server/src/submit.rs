@@ -11,8 +11,9 @@ use crate::error::{Fault, Problem};
 use crate::job::{Callback, Job, Source, Submission};
 use crate::outbound::{Policy, Url};
 use crate::secrets::seal;
-use crate::store::{Fetched, NewJob};
-use crate::upload::Received;
+use crate::store::{Answer, Fetched, NewBatch, NewJob};
+use crate::trace;
+use crate::upload::{Received, unread};
 use crate::worker;
 
 /// Makes sure that there is room for one more job.
@@ -20,14 +21,22 @@ use crate::worker;
 /// # Errors
 /// `queue_full` or `quota_exceeded`, with the time after which there will be room.
 pub(crate) async fn check_room(app: &App, caller: &Caller) -> Result<(), Problem> {
+    check_room_for(app, caller, 1).await
+}
+
+/// Makes sure that there is room for so many more jobs.
+///
+/// # Errors
+/// `queue_full` or `quota_exceeded`, with the time after which there may be room.
+pub(crate) async fn check_room_for(app: &App, caller: &Caller, jobs: u64) -> Result<(), Problem> {
     let tenant = caller.tenant.clone();
     let load = app.db.call(move |store| store.load(&tenant)).await?;
     let wait = app.pool.wait_seconds(load.pending);
-    if load.pending >= app.config.max_pending {
+    if load.pending + jobs > app.config.max_pending {
         let detail = format!("{} transcriptions are waiting", load.pending);
         return Err(Problem::new(503, "queue_full", detail).retry_after(wait).closing());
     }
-    if auth::is_required(app) && load.of_tenant >= app.config.tenant_max_pending {
+    if auth::is_required(app) && load.of_tenant + jobs > app.config.tenant_max_pending {
         let detail = format!("{} of your transcriptions are waiting or running", load.of_tenant);
         return Err(Problem::new(429, "quota_exceeded", detail).retry_after(wait).closing());
     }
@@ -43,7 +52,22 @@ pub(crate) async fn submit_file(
     caller: &Caller,
     received: &Received,
     submission: Submission,
+    answer: Option<Answer>,
 ) -> Result<Job, Problem> {
+    let new = prepare_file(app, caller, received, submission)?;
+    keep(app, caller, new, answer).await
+}
+
+/// The job of a file that has arrived, not yet kept.
+///
+/// # Errors
+/// If the options ask for what is not here.
+pub(crate) fn prepare_file(
+    app: &App,
+    caller: &Caller,
+    received: &Received,
+    submission: Submission,
+) -> Result<NewJob, Problem> {
     let source = Source {
         kind: "file".to_owned(),
         filename: received.filename.clone(),
@@ -55,10 +79,10 @@ pub(crate) async fn submit_file(
         media_type: received.media_type.to_owned(),
         cache_key: app.cache_key(&caller.tenant, &received.blob.hash, &submission.options),
     };
-    submit(app, caller, source, Some(blob), submission).await
+    prepare(app, caller, source, Some(blob), submission)
 }
 
-/// Keeps a job.
+/// Makes a job of a source that has yet to be fetched.
 ///
 /// # Errors
 /// If the options ask for what is not here.
@@ -66,15 +90,30 @@ pub(crate) async fn submit(
     app: &Arc<App>,
     caller: &Caller,
     source: Source,
+    submission: Submission,
+    answer: Option<Answer>,
+) -> Result<Job, Problem> {
+    let new = prepare(app, caller, source, None, submission)?;
+    keep(app, caller, new, answer).await
+}
+
+/// A job that is not yet kept.
+///
+/// # Errors
+/// If the options ask for what is not here.
+pub(crate) fn prepare(
+    app: &App,
+    caller: &Caller,
+    source: Source,
     blob: Option<Fetched>,
     submission: Submission,
-) -> Result<Job, Problem> {
+) -> Result<NewJob, Problem> {
     if submission.options.model != app.config.model {
         let detail = format!("this server has the model {}", app.config.model);
         return Err(Problem::options(vec![Fault::option("model", "out_of_range", detail)]));
     }
     let callback = callback(app, &submission)?;
-    let new = NewJob {
+    Ok(NewJob {
         id: Uuid::now_v7().to_string(),
         tenant: caller.tenant.clone(),
         priority: submission.priority,
@@ -85,9 +124,10 @@ pub(crate) async fn submit(
         metadata: submission.metadata,
         external_id: submission.external_id,
         retry_of: None,
+        traceparent: trace::current(),
         max_attempts: app.config.max_attempts,
-    };
-    keep(app, caller, new).await
+        batch_id: None,
+    })
 }
 
 /// Makes a job of one that is over: the same source, options and reports.
@@ -102,11 +142,11 @@ pub(crate) async fn submit_again(
     let gone = || Problem::new(410, "result_expired", "the recording was erased");
     let blob = match &old.blob_hash {
         Some(hash) => {
-            let size =
-                tokio::fs::metadata(app.files.blob_path(hash)).await.map_err(|_| gone())?.len();
+            let size_bytes =
+                app.files.blob_size(hash).await.map_err(|error| unread(error, gone))?;
             Some(Fetched {
                 hash: hash.clone(),
-                size_bytes: size,
+                size_bytes,
                 media_type: old.source.media_type.clone().unwrap_or_default(),
                 cache_key: app.cache_key(&caller.tenant, hash, &old.options),
             })
@@ -122,26 +162,78 @@ pub(crate) async fn submit_again(
         metadata: old.metadata.clone(),
         external_id: old.external_id.clone(),
         retry_of: Some(old.id.clone()),
+        batch_id: None,
+        traceparent: trace::current(),
         source: old.source.clone(),
         id: Uuid::now_v7().to_string(),
         tenant: caller.tenant.clone(),
         max_attempts: app.config.max_attempts,
         blob,
     };
-    keep(app, caller, new).await
+    keep(app, caller, new, None).await
 }
 
-async fn keep(app: &Arc<App>, caller: &Caller, new: NewJob) -> Result<Job, Problem> {
-    let job = app.db.call(move |store| store.submit(&new, now_ms())).await?;
-    tracing::info!(job.id = %job.id, tenant = %job.tenant, status = %job.state, cached = job.is_cached, "job submitted");
-    app.metrics.add("jobs_submitted_total", &[("kind", &job.source.kind)], 1.0);
-    worker::announce(app, &job);
+async fn keep(
+    app: &Arc<App>,
+    caller: &Caller,
+    new: NewJob,
+    answer: Option<Answer>,
+) -> Result<Job, Problem> {
+    let kept = app.db.call(move |store| store.submit_answered(&new, answer.as_ref(), now_ms()));
+    let job = kept.await?;
+    accepted(app, &job);
     caller.audit(app, "submit", &job.id).await;
     Ok(job)
 }
 
+/// Keeps jobs that are asked for together.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn submit_batch(
+    app: &Arc<App>,
+    caller: &Caller,
+    batch: NewBatch,
+    jobs: Vec<NewJob>,
+    answer: Option<Answer>,
+) -> Result<Vec<Job>, Problem> {
+    let id = batch.id.clone();
+    let kept = app
+        .db
+        .call(move |store| store.submit_batch_answered(&batch, &jobs, answer.as_ref(), now_ms()));
+    let jobs = kept.await?;
+    jobs.iter().for_each(|job| accepted(app, job));
+    // It may be complete already.
+    app.hub.deliveries.notify_one();
+    caller.audit(app, "submit_batch", &id).await;
+    Ok(jobs)
+}
+
+fn accepted(app: &App, job: &Job) {
+    tracing::info!(job.id = %job.id, tenant = %job.tenant, status = %job.state, cached = job.is_cached, "job submitted");
+    app.metrics.add("jobs_submitted_total", &[("kind", &job.source.kind)], 1.0);
+    worker::announce(app, job);
+}
+
 fn callback(app: &App, submission: &Submission) -> Result<Option<Callback>, Problem> {
     let Some(url) = submission.callback_url.clone() else { return Ok(None) };
+    let secret = submission.callback_secret.as_deref();
+    Ok(Some(Callback {
+        events: submission.callback_events.clone(),
+        include_result: submission.callback_include_result,
+        ..callback_to(app, url, secret)?
+    }))
+}
+
+/// A callback to an address that may be asked, about no end yet.
+///
+/// # Errors
+/// If the address is none or not allowed.
+pub(crate) fn callback_to(
+    app: &App,
+    url: String,
+    secret: Option<&str>,
+) -> Result<Callback, Problem> {
     let refuse = |code, detail: &str| {
         Err(Problem::options(vec![Fault::option("callback_url", code, detail)]))
     };
@@ -155,14 +247,9 @@ fn callback(app: &App, submission: &Submission) -> Result<Option<Callback>, Prob
         }
         Some(_) => {}
     }
-    let sealed_secret = match &submission.callback_secret {
+    let sealed_secret = match secret {
         None => None,
         Some(secret) => Some(seal(&app.master_key, secret).ok_or_else(Problem::internal)?),
     };
-    Ok(Some(Callback {
-        url,
-        events: submission.callback_events.clone(),
-        include_result: submission.callback_include_result,
-        sealed_secret,
-    }))
+    Ok(Callback { url, events: Vec::new(), include_result: false, sealed_secret })
 }

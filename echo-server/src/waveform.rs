@@ -34,6 +34,15 @@ impl Waveform {
         Self { points, duration, peaks }
     }
 
+    /// Whether it is one, whoever says so.
+    pub fn fits(&self) -> bool {
+        self.points == self.peaks.len()
+            && self.points <= MAX_POINTS
+            && self.peaks.iter().all(|peak| f32::from(*peak) <= TOP)
+            && self.duration.is_finite()
+            && self.duration >= 0.0
+    }
+
     /// The same with at most so many points.
     pub fn thinned(&self, points: usize) -> Self {
         let points = points.min(self.peaks.len());

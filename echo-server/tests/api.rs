@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::Write as _;
+
 use support::{Folder, TestServer, dialogue, eventually, form, wav};
 
 #[test]
@@ -224,6 +226,19 @@ fn a_failed_job_says_why() {
 #[test]
 fn probes_and_metrics_answer() {
     let folder = Folder::new("health");
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let variables =
+        [("ECHO_METRICS_ADDR", &*elsewhere.to_string()), ("JWT_SECRET", &*"s".repeat(32))];
+    let scraped = Folder::new("scraped");
+    let guarded = TestServer::scripted(&scraped, &variables);
+    assert_eq!(guarded.get("/metrics").status, 401);
+    let mut scraper = std::net::TcpStream::connect(elsewhere).unwrap();
+    scraper.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+    let scraped = std::io::read_to_string(scraper).unwrap();
+    assert!(
+        scraped.starts_with("HTTP/1.1 200") && scraped.contains("echo_build_info"),
+        "{scraped}"
+    );
     let server = TestServer::scripted(&folder, &[]);
     eventually("a worker", || (server.get("/health/ready").status == 200).then_some(()));
     assert_eq!(server.get("/health/live").json()["status"], "ok");

@@ -217,6 +217,7 @@ fn the_description_names_every_route() {
             .replace("{delivery_id}", "x")
             .replace("{key_id}", "x")
             .replace("{upload_id}", "x")
+            .replace("{batch_id}", "x")
             .replace("{id}", "base");
         for method in operations.as_object().unwrap().keys() {
             let reply = server.send(&method.to_uppercase(), &concrete, &[], b"");

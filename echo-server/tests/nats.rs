@@ -2,11 +2,12 @@
 
 mod support;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use support::receiver::answer;
 use support::services::{self, Service};
-use support::{Folder, TestServer, TestWorker, dialogue, eventually, wav};
+use support::wire::{Mood, Wire};
+use support::{Folder, TestServer, TestWorker, dialogue, eventually, terminate, wav};
 
 const SECRET: &str = "a secret of workers that nobody guesses";
 
@@ -41,8 +42,11 @@ impl Cluster {
     }
 
     fn worker(&self, server: &TestServer) -> TestWorker {
-        let mut variables = self.variables();
-        variables.push(("ECHO_API_URL", &server.base));
+        self.worker_at(&server.base)
+    }
+
+    fn worker_at(&self, api: &str) -> TestWorker {
+        let variables = [self.variables(), vec![("ECHO_API_URL", api)]].concat();
         TestWorker::start(&self.folder, &variables)
     }
 }
@@ -114,15 +118,90 @@ fn a_killed_worker_and_a_terminated_one_lose_no_job() {
 
     let id = server.upload(&wav(0.1, 2), &[]).job_id();
     eventually("the job to run", || is_processing(&server, &id));
-    let pid = worker.process.id().to_string();
-    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-    assert!(worker.process.wait().unwrap().success());
+    terminate(&mut worker.process);
     eventually("the job to be given back", || {
         (server.job(&id)["status"] == "pending").then_some(())
     });
     let _worker = cluster.worker(&server);
     let job = server.wait(&id);
     assert_eq!((&job["status"], &job["attempt"]), (&"completed".into(), &1.into()), "{job}");
+}
+
+#[test]
+fn sound_that_comes_slowly_costs_no_lease_no_cancellation_and_no_attempt() {
+    let Some(cluster) = Cluster::new("slow", &[("ECHO_DRAIN_SECONDS", "0.1")]) else { return };
+    let server = cluster.server();
+    let port = server.base.rsplit_once(':').unwrap().1.parse().unwrap();
+    let wire = Wire::to(port);
+    let mut worker = cluster.worker_at(&format!("http://127.0.0.1:{}", wire.port));
+    // 20 KB/s: events pass, and the sound takes twice as long as a lease.
+    wire.set(Mood::Drip { bytes: 2000, pause: Duration::from_millis(100) });
+    let id = server.upload(&wav(4.0, 1), &[]).job_id();
+    let job = server.wait(&id);
+    assert_eq!((&job["status"], &job["attempt"]), (&"completed".into(), &1.into()), "{job}");
+
+    let id = server.upload(&wav(40.0, 2), &[]).job_id();
+    eventually("the job to run", || is_processing(&server, &id));
+    let began = Instant::now();
+    let path = format!("/api/v1/transcription/{id}");
+    assert_eq!(server.send("DELETE", &path, &[], b"").status, 202);
+    assert_eq!(server.wait(&id)["status"], "cancelled");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+
+    let id = server.upload(&wav(40.0, 3), &[]).job_id();
+    eventually("the job to run", || is_processing(&server, &id));
+    let began = Instant::now();
+    terminate(&mut worker.process);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let job = server.job(&id);
+    assert_eq!((&job["status"], &job["attempt"]), (&"pending".into(), &0.into()), "{job}");
+}
+
+#[test]
+fn only_the_api_says_that_a_job_is_not_wanted() {
+    let Some(cluster) = Cluster::new("between", &[("ECHO_TEST_JOB_MS", "1500")]) else { return };
+    let server = cluster.server();
+    let port = server.base.rsplit_once(':').unwrap().1.parse().unwrap();
+    let wire = Wire::to(port);
+    let _worker = cluster.worker_at(&format!("http://127.0.0.1:{}", wire.port));
+    // A proxy that knows no API, while a job is announced and while it runs.
+    let lost = || Mood::Says(answer(404, "content-type: text/html\r\n", b"<h1>Not Found</h1>"));
+    wire.set(lost());
+    let id = server.upload(&wav(0.1, 1), &[]).job_id();
+    wire.for_a_time(lost(), Duration::from_millis(2500));
+    eventually("the job to run", || is_processing(&server, &id));
+    wire.for_a_time(lost(), Duration::from_millis(1200));
+    let job = server.wait(&id);
+    assert_eq!((&job["status"], &job["attempt"]), (&"completed".into(), &1.into()), "{job}");
+}
+
+#[test]
+fn a_killed_workers_job_goes_on_elsewhere_from_its_checkpoint() {
+    let variables = [
+        ("ECHO_TEST_JOB_MS", "150"),
+        ("ECHO_TEST_SEGMENTS", "24"),
+        ("ECHO_CHECKPOINT_SECONDS", "4"),
+    ];
+    let Some(cluster) = Cluster::new("resume", &variables) else { return };
+    let server = cluster.server();
+    let mut worker = cluster.worker(&server);
+    let id = server.upload(&wav(0.1, 1), &[]).job_id();
+    let database = rusqlite::Connection::open(cluster.folder.0.join("transcriptions.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(20)).unwrap();
+    let parts = || -> u64 {
+        database.query_row("SELECT count(*) FROM checkpoints", [], |row| row.get(0)).unwrap()
+    };
+    eventually("two checkpoints", || (parts() >= 2).then_some(()));
+    worker.kill();
+    let _worker = cluster.worker(&server);
+    let job = server.wait(&id);
+    assert_eq!((&job["status"], &job["attempt"]), (&"completed".into(), &2.into()), "{job}");
+    let said = support::segments_told(&server, &id);
+    assert_eq!(said, support::pretended(24));
+    // Its worker pretends a tenth of a second for each segment.
+    let busy_seconds = job["usage"]["busy_seconds"].as_f64().unwrap();
+    assert!(busy_seconds <= 0.1 * 17.0 + 1e-9, "{busy_seconds} s for what was left");
+    assert_eq!(parts(), 0);
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use echo_server::secrets::Secret;
 use echo_server::webhook::sign::{signature, verify};
 use serde_json::{Value, json};
 use support::receiver::{Receiver, answer};
-use support::{Folder, TestServer, eventually, wav};
+use support::{Folder, TestServer, eventually, terminate, wav};
 
 const SECRET: &str = "the secret of workers, in tests";
 
@@ -59,6 +61,39 @@ fn a_source_is_fetched_through_redirects() {
             "{job}"
         );
     }
+}
+
+#[test]
+fn a_source_on_its_way_when_the_server_ends_costs_no_attempt() {
+    let folder = Folder::new("drain");
+    let receiver = Receiver::start(|path, _| {
+        let (name, seconds) = path.rsplit_once('/').unwrap();
+        std::thread::sleep(Duration::from_secs(seconds.parse().unwrap()));
+        answer(200, "", &wav(0.1, u32::from(name.len() > 2)))
+    });
+    let port = receiver.port.to_string();
+    let own = [("ECHO_FETCH_ALLOW_CIDRS", "127.0.0.0/8"), ("ECHO_FETCH_PORTS", &*port)];
+    let end = |drain_seconds: &str, path: &str| {
+        let variables = [&own[..], &[("ECHO_DRAIN_SECONDS", drain_seconds)]].concat();
+        let mut server = TestServer::scripted(&folder, &variables);
+        let asked = receiver.asked().len();
+        let id = post_url(&server, &json!({"url": receiver.url(path)})).job_id();
+        eventually("the fetch", || (receiver.asked().len() > asked).then_some(()));
+        let began = Instant::now();
+        terminate(&mut server.process);
+        let db = rusqlite::Connection::open(folder.0.join("transcriptions.db")).unwrap();
+        let sql = "SELECT state, phase, attempt FROM jobs WHERE id = ?1";
+        let row = db.query_row(sql, [&id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        let (state, phase, attempt): (String, String, u32) = row.unwrap();
+        ((state, phase, attempt), began.elapsed())
+    };
+    // There is time to wait for it.
+    let (job, _) = end("30", "/a/2");
+    assert_eq!(job, ("pending".to_owned(), "run".to_owned(), 0));
+    // There is none: it is given back, long before its lease is renewed for the first time.
+    let (job, time) = end("0.1", "/long/20");
+    assert_eq!(job, ("pending".to_owned(), "fetch".to_owned(), 0));
+    assert!(time < Duration::from_secs(8), "{time:?}");
 }
 
 #[test]
@@ -163,6 +198,41 @@ fn a_callback_is_signed_tried_again_and_replayed() {
     let again = format!("{path}/{}/redeliver", delivery["id"].as_str().unwrap());
     assert_eq!(server.send("POST", &again, &[], b"").status, 202);
     eventually("the replay", || (receiver.asked().len() == 3).then_some(()));
+}
+
+#[test]
+fn a_host_that_never_answers_has_few_deliveries_and_others_do_not_wait() {
+    let folder = Folder::new("slow-host");
+    let slow = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let number = slow.local_addr().unwrap().port();
+    let quick = Receiver::start(|_, _| answer(204, "", b""));
+    let ports = format!("{number},{}", quick.port);
+    let variables = [
+        ("ECHO_FETCH_ALLOW_CIDRS", "127.0.0.0/8"),
+        ("ECHO_FETCH_PORTS", &*ports),
+        ("ECHO_ALLOW_INSECURE_CALLBACKS", "true"),
+        ("ECHO_TEST_JOB_MS", "1"),
+    ];
+    let server = TestServer::scripted(&folder, &variables);
+    let url = format!("http://127.0.0.1:{number}/");
+    // The same sound: only the first of them is work.
+    let jobs: Vec<_> =
+        (0..80).map(|_| server.upload(&wav(0.1, 1), &[("callback_url", &url)]).job_id()).collect();
+    jobs.iter().for_each(|id| assert_eq!(server.wait(id)["status"], "completed"));
+    let db = rusqlite::Connection::open(folder.0.join("transcriptions.db")).unwrap();
+    let waiting = |from: i64, to: i64| -> u64 {
+        let sql = "SELECT count(*) FROM deliveries WHERE next_at BETWEEN ?1 AND ?2";
+        let now = echo_server::clock::now_ms();
+        db.query_row(sql, [now + from, now + to], |row| row.get(0)).unwrap()
+    };
+    // Some are taken, for two minutes; the rest is given back, and due soon.
+    eventually("all to be looked at", || (waiting(1, 200_000) == 80).then_some(()));
+    let taken = waiting(61_000, 200_000);
+    assert!((1..=64).contains(&taken), "{taken} are taken");
+    let began = std::time::Instant::now();
+    server.upload(&wav(0.1, 1), &[("callback_url", &quick.url("/"))]);
+    eventually("the other host's", || (quick.asked().len() == 1).then_some(()));
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
 }
 
 /// Sends an event as a worker elsewhere would.

@@ -131,38 +131,53 @@ export async function call(path, options) {
 }
 
 /**
- * Sends one file. `onProgress(loaded, total)` counts bytes of the whole body. The answer is
- * `{done, abort}`; the promise `done` gives the job.
+ * Sends a body. `onProgress(loaded, total)` counts its bytes. The answer is `{done, abort}`; the promise
+ * `done` gives the request with its answer.
  *
  * `XMLHttpRequest`, because `fetch` does not tell how much of a body has left.
  */
-export function uploadFile(file, options, idempotencyKey, onProgress) {
+export function push(method, path, headers, body, onProgress) {
   const request = new XMLHttpRequest();
   const done = new Promise((resolve, reject) => {
-    request.open("POST", apiUrl("upload/file"));
+    request.open(method, apiUrl(path));
     request.responseType = "text";
-    for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
-    request.setRequestHeader("Idempotency-Key", idempotencyKey);
+    for (const [name, value] of Object.entries({ ...authorization(), ...headers })) {
+      request.setRequestHeader(name, value);
+    }
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total));
     request.addEventListener("load", () => {
       setReachable(true);
-      let body = {};
-      try {
-        body = JSON.parse(request.responseText);
-      } catch {
-        // As above: not ours.
-      }
-      if (request.status >= 200 && request.status < 300 && body.job_id) resolve(body);
-      else reject(problemFrom(request.status, body, (name) => request.getResponseHeader(name)));
+      if (request.status >= 200 && request.status < 300) resolve(request);
+      else reject(problemFrom(request.status, parsed(request), (name) => request.getResponseHeader(name)));
     });
     request.addEventListener("error", () => reject(new ApiError({})));
     request.addEventListener("abort", () => reject(new ApiError({ code: "aborted" })));
-    const form = new FormData();
-    form.append("options", JSON.stringify(options));
-    form.append("file", file, file.name);
-    request.send(form);
+    request.send(body);
   });
   return { done, abort: () => request.abort() };
+}
+
+/** The answer as JSON; nothing where it is none, as that of a proxy. */
+function parsed(request) {
+  try {
+    return JSON.parse(request.responseText) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/** Sends one file in one request; as `push`, but `done` gives the job. */
+export function uploadFile(file, options, idempotencyKey, onProgress) {
+  const form = new FormData();
+  form.append("options", JSON.stringify(options));
+  form.append("file", file, file.name);
+  const sent = push("POST", "upload/file", { "Idempotency-Key": idempotencyKey }, form, onProgress);
+  const done = sent.done.then((request) => {
+    const job = parsed(request);
+    if (job.job_id) return job;
+    throw problemFrom(request.status, job, (name) => request.getResponseHeader(name));
+  });
+  return { done, abort: sent.abort };
 }
 
 /**

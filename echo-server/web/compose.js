@@ -230,6 +230,8 @@ function mayHelp({ status }) {
 /** What is told about an upload. */
 function uploadText(item, share) {
   if (item.state === "waiting") return t("upload.waiting");
+  // How much has come is not known before the server is asked.
+  if (item.state === "busy" && item.isCut) return t("upload.cut", { seconds: item.seconds });
   if (item.state === "busy") return t("upload.busy", { seconds: item.seconds });
   if (item.state === "failed") return `${t("upload.failed")}. ${item.error.sentence ?? item.error.message}`;
   if (!item.file || share >= 1) return t("upload.finishing");

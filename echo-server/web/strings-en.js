@@ -80,6 +80,7 @@ export const en = {
   "upload.waiting": "Waiting to be sent",
   "upload.finishing": "Checking the file…",
   "upload.busy": "The server is busy. Trying again in {seconds} s",
+  "upload.cut": "The line was cut. Going on in {seconds} s",
   "upload.failed": "Not sent",
   "upload.cancel": "Stop sending {name}",
   "upload.leave": "Files are still being sent.",

@@ -81,6 +81,7 @@ export const pt = {
   "upload.waiting": "Aguardando o envio",
   "upload.finishing": "Verificando o arquivo…",
   "upload.busy": "O servidor está ocupado. Nova tentativa em {seconds} s",
+  "upload.cut": "A conexão caiu. O envio continua em {seconds} s",
   "upload.failed": "Não enviado",
   "upload.cancel": "Parar o envio de {name}",
   "upload.leave": "Ainda há arquivos sendo enviados.",

@@ -3,18 +3,28 @@
  *
  * Two files at a time, since one fills most lines and a second hides the pauses between them. A server
  * that is too busy says when to come back, and is asked again then. Each item has an idempotency key,
- * so that trying again after a cut connection makes no second job.
+ * so that trying again after a cut connection makes no second job. Large files go on where they were.
  */
 
 import { ApiError, call, uploadFile } from "./api.js";
+import { forget, sendInPieces } from "./pieces.js";
 
 const N_AT_ONCE = 2;
+/** Smaller files are sent again as a whole: that is sooner done than asking. */
+const RESUMED_FROM_BYTES = 8 << 20;
 const MAX_TRIES = 6;
+/** 409 and 423: the server is not yet done with what came over the line that was cut. */
 const BUSY = new Set([429, 503]);
+const BUSY_UPLOAD = new Set([409, 423]);
 
 /** The queue. Dispatches `change` for an item in `detail`, and `job` with `{item, job}` when one is accepted. */
 export class Uploads extends EventTarget {
   items = [];
+
+  constructor() {
+    super();
+    addEventListener("online", () => this.#goOn());
+  }
 
   /** Whether anything would be lost by leaving the page. */
   get isBusy() {
@@ -28,6 +38,7 @@ export class Uploads extends EventTarget {
         ...source,
         options,
         key: newKey(),
+        upload: null,
         name: source.file?.name ?? source.url,
         state: "waiting",
         loaded: 0,
@@ -43,9 +54,10 @@ export class Uploads extends EventTarget {
   /** Stops an item and forgets it. */
   remove(item) {
     this.items = this.items.filter((other) => other !== item);
+    item.state = "gone";
     item.abort?.();
     clearInterval(item.timer);
-    item.state = "gone";
+    forget(item);
     this.#changed(item);
     this.#next();
   }
@@ -85,12 +97,20 @@ export class Uploads extends EventTarget {
 
   #sendFile(item) {
     const begin = performance.now();
-    const { done, abort } = uploadFile(item.file, item.options, item.key, (loaded, total) => {
+    let first = null;
+    const told = (loaded, total) => {
+      first ??= item.upload ? loaded : 0;
+      // A line that brings something is worth more tries.
+      if (item.upload && loaded > first) item.tries = 1;
       item.loaded = loaded;
       item.total = total;
-      item.speed = loaded / Math.max(0.2, (performance.now() - begin) / 1000);
+      item.speed = (loaded - first) / Math.max(0.2, (performance.now() - begin) / 1000);
       this.#changed(item);
-    });
+    };
+    const { done, abort } =
+      item.file.size >= RESUMED_FROM_BYTES
+        ? sendInPieces(item, told)
+        : uploadFile(item.file, item.options, item.key, told);
     item.abort = abort;
     return done;
   }
@@ -107,15 +127,22 @@ export class Uploads extends EventTarget {
   }
 
   #failed(item, error) {
-    item.loaded = 0;
-    const isBusy = error instanceof ApiError && (BUSY.has(error.status) || error.code === "idempotency_in_progress");
-    if (isBusy && error.code !== "quota_exceeded" && item.tries < MAX_TRIES) {
+    if (!item.upload) item.loaded = 0;
+    const isOurs = error instanceof ApiError;
+    item.isCut = isOurs && item.upload !== null && (error.code === "network" || BUSY_UPLOAD.has(error.status));
+    const isBusy = isOurs && (BUSY.has(error.status) || error.code === "idempotency_in_progress");
+    if ((isBusy || item.isCut) && error.code !== "quota_exceeded" && item.tries < MAX_TRIES) {
       this.#waitOut(item, error.retryAfter ?? 2 ** item.tries);
       return;
     }
     item.state = "failed";
     item.error = error;
     this.#changed(item);
+  }
+
+  /** The line is there again: nobody waits any longer who was cut off. */
+  #goOn() {
+    for (const item of this.items.filter((one) => one.state === "busy" && one.isCut)) item.seconds = 1;
   }
 
   #waitOut(item, seconds) {

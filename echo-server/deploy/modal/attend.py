@@ -31,6 +31,10 @@ LASTING = {"audio": "decode_failed", "option": "invalid_option"}
 PASSING = {"model": "model_load_failed", "device": "out_of_memory"}
 
 
+UNWANTED = {"job_not_found", "stale_lease", "job_gone", "result_expired"}
+"""With these codes the API says so. The same status without any of them is of somebody who stands between."""
+
+
 class Unwanted(Exception):
     """The job is somebody else's, or over: stop, and tell nothing more."""
 
@@ -52,14 +56,15 @@ class Api:
             status, answer = self._try(identifier, kind, data)
             if 200 <= status < 300:
                 return answer
-            if status in (404, 409, 410):
-                raise Unwanted(answer.get("code", status))
+            if answer.get("code") in UNWANTED:
+                raise Unwanted(answer["code"])
             if status == 401 and self._corrects_clock(answer):
                 continue
-            if 400 <= status < 500 and status not in (408, 425, 429):
+            if 400 <= status < 500 and status not in (404, 408, 409, 410, 425, 429):
                 raise RuntimeError(f"{kind} was refused with {status}: {answer.get('detail')}")
             if time.monotonic() + pause > deadline:
                 raise TimeoutError(f"the API did not take {kind}: status {status}")
+            log.warning("%s is sent again: status %s", kind, status)
             time.sleep(pause)
             pause = min(pause * 2, 30)
 
@@ -84,8 +89,8 @@ class Api:
                     return
                 reason = "it was cut short"
             except urllib.error.HTTPError as error:
-                if error.code in (404, 409, 410):
-                    raise Unwanted(error.code) from None
+                if (code := loaded(error.read()).get("code")) in UNWANTED:
+                    raise Unwanted(code) from None
                 reason = f"status {error.code}"
             except OSError as error:
                 reason = str(error)
@@ -168,9 +173,9 @@ def run(job, transcriber, api, worker):
             kind = "completed"
             usage = {"audio_seconds": transcript["duration"], "busy_seconds": busy}
             told = {"result": transcript, "usage": usage}
-        pulse.stop()
         if pulse.is_lost:
             raise Unwanted("the lease was lost")
+        # The lease is held meanwhile: the API may wait for room on a disk.
         api.send(kind, {**lease, **told})
     return kind
 

@@ -34,7 +34,7 @@ class FakeApi:
     """Echo's API: answers in turn what a test wants, and keeps what it heard, verified."""
 
     def __init__(self):
-        self.events, self.resumed, self.answers, self.cut_downloads = [], [], {}, 0
+        self.events, self.resumed, self.answers, self.before, self.cut_downloads = [], [], {}, {}, 0
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,6 +63,7 @@ class FakeApi:
                 message = json.loads(body)
                 kind = message["type"].removeprefix("transcription.")
                 api.events.append((kind, message["data"], self.headers["webhook-id"]))
+                api.before.get(kind, lambda: None)()
                 planned = api.answers.get(kind, [])
                 status, answer = planned.pop(0) if planned else (200, {})
                 if status == 200 and kind == "started":
@@ -171,6 +172,20 @@ def test_an_event_is_repeated_under_its_name_until_it_is_answered(api, library):
     assert len(tries) == 3 and len(set(tries)) == 1
 
 
+def test_only_the_api_says_that_a_job_is_not_wanted(api, library):
+    api.answers["started"] = [(404, b"<h1>Not Found</h1>")]
+    api.answers["completed"] = [(410, {}), (409, {"code": "conflict"})]
+    assert run(api)["status"] == "completed"
+    assert api.kinds() == ["started"] * 2 + ["completed"] * 3
+
+
+def test_a_lease_is_held_until_the_end_was_taken(api, library):
+    api.before["completed"] = lambda: threading.Event().wait(1)
+    assert run(api)["status"] == "completed"
+    kinds = [kind for kind, *_ in api.events]
+    assert set(kinds[kinds.index("completed") + 1 :]) == {"progress"}
+
+
 def test_a_download_that_was_cut_is_repeated(api, library):
     api.cut_downloads = 2
     assert run(api)["status"] == "completed"
@@ -226,7 +241,7 @@ def test_a_call_that_modal_ends_gives_its_job_back(api, library):
 
 
 def test_a_worker_without_its_lease_says_nothing_more(api, library):
-    api.answers["progress"] = api.answers["heartbeat"] = [(409, {})] * 5
+    api.answers["progress"] = api.answers["heartbeat"] = [(409, {"code": "stale_lease"})] * 5
     library.between = lambda: threading.Event().wait(0.1)
     assert run(api)["status"] == "unwanted"
     assert api.kinds() == ["started"]

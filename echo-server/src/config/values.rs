@@ -80,6 +80,42 @@ pub(super) fn database(text: &str) -> Option<Database> {
     (!path.is_empty()).then(|| Database::File(PathBuf::from(path)))
 }
 
+/// The largest object that S3 copies at once.
+pub(super) const MAX_COPY_BYTES: u64 = 5 << 30;
+
+/// Where sound and results are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// In `UPLOAD_DIR`.
+    Folder,
+    /// In a bucket of S3.
+    Bucket(BucketSettings),
+}
+
+/// A bucket, and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketSettings {
+    /// Its name.
+    pub name: String,
+    /// What the keys of all objects begin with; may be empty.
+    pub prefix: String,
+    /// AWS's variables, some of which are secret.
+    pub variables: Vec<(String, Secret)>,
+}
+
+/// Bucket and prefix of `s3://bucket/prefix`.
+pub(super) fn bucket(text: &str) -> Option<(String, String)> {
+    let rest = text.trim().strip_prefix("s3://")?;
+    let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = prefix.trim_matches('/');
+    let is_plain = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != ".." && is_plain(part);
+    let fits = is_part(name) && (prefix.is_empty() || prefix.split('/').all(is_part));
+    fits.then(|| (name.to_owned(), prefix.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +140,18 @@ mod tests {
         let url = "postgresql+asyncpg://echo:hunter2@db/jobs";
         assert_eq!(database(url), Some(Database::Postgres(Secret::new(url))));
         assert_eq!(database("postgres://db/jobs?sslmode=maybe"), None);
+    }
+
+    #[test]
+    fn a_bucket_has_a_name_and_maybe_a_prefix() {
+        let both = |name: &str, prefix: &str| Some((name.to_owned(), prefix.to_owned()));
+        assert_eq!(bucket("s3://sound"), both("sound", ""));
+        assert_eq!(bucket("s3://sound/a/b/"), both("sound", "a/b"));
+        for bad in
+            ["s3://", "s3:///x", "s3://key:secret@sound", "s3://a/../b", "gs://sound", "/data"]
+        {
+            assert_eq!(bucket(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -20,8 +20,6 @@ pub enum Kind {
     Plain,
     /// Never shown; `NAME_FILE` names a file that holds it.
     Secret,
-    /// Of the scale-out that this version has not got: refused when set, never ignored.
-    Later,
 }
 
 const fn plain(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
@@ -30,10 +28,6 @@ const fn plain(name: &'static str, default: &'static str, meaning: &'static str)
 
 const fn secret(name: &'static str, meaning: &'static str) -> Variable {
     Variable { name, default: "", meaning, kind: Kind::Secret }
-}
-
-const fn later(name: &'static str, meaning: &'static str) -> Variable {
-    Variable { name, default: "", meaning, kind: Kind::Later }
 }
 
 /// All of them, in the order of `.env.example`.
@@ -78,8 +72,17 @@ pub const VARIABLES: &[Variable] = &[
     plain("ECHO_LEASE_SECONDS", "60", "a lease that is not renewed for so long is lost"),
     plain("ECHO_HEARTBEAT_SECONDS", "15", "how often workers renew their lease"),
     plain("ECHO_MAX_ATTEMPTS", "3", "attempts at a job, counted before they are made"),
+    plain(
+        "ECHO_CHECKPOINT_SECONDS",
+        "300",
+        "seconds of sound after which a worker hands in what is done, for the next attempt; 0 is never",
+    ),
     plain("ECHO_MAX_AUDIO_SECONDS", "43200", "longest sound taken"),
-    plain("ECHO_MAX_CONCURRENT_UPLOADS", "64", "bodies read at once; more wait"),
+    plain(
+        "ECHO_MAX_CONCURRENT_UPLOADS",
+        "0",
+        "bodies read at once; more wait; 0 is 12 a processor, 64 at most",
+    ),
     plain("ECHO_MAX_PENDING", "1000", "jobs that may wait, of all tenants"),
     plain(
         "ECHO_TENANT_MAX_PENDING",
@@ -172,9 +175,29 @@ pub const VARIABLES: &[Variable] = &[
     plain("TRIGGER_API_URL", "https://api.trigger.dev", "Trigger.dev's address"),
     secret("MODAL_PROXY_KEY", "token of Modal's endpoint; default MODAL_TOKEN_ID"),
     secret("MODAL_PROXY_SECRET", "token of Modal's endpoint; default MODAL_TOKEN_SECRET"),
-    later("ECHO_STORAGE_URL", "object storage"),
+    plain(
+        "ECHO_STORAGE_URL",
+        "",
+        "s3://bucket/prefix keeps sound and results in S3, or what speaks its protocol; default UPLOAD_DIR",
+    ),
+    plain("AWS_ACCESS_KEY_ID", "", "key of the bucket; default the machine's own role"),
+    secret("AWS_SECRET_ACCESS_KEY", "key of the bucket"),
+    secret("AWS_SESSION_TOKEN", "key of the bucket that ends"),
+    plain("AWS_REGION", "", "region of the bucket; default us-east-1"),
+    plain("AWS_ENDPOINT_URL", "", "address of a service other than Amazon's"),
+    plain("AWS_ALLOW_HTTP", "", "true: that address may be plain http"),
+    plain("AWS_CA_BUNDLE", "", "file of certificates in PEM that are believed, too"),
     plain("ECHO_API_URL", "", "where `echo-server worker` reaches the API"),
-    later("OTEL_EXPORTER_OTLP_ENDPOINT", "collector of traces"),
+    plain(
+        "ECHO_METRICS_ADDR",
+        "",
+        "address such as 127.0.0.1:9464 that tells /metrics to everybody; the main one asks for the scope admin",
+    ),
+    plain(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "collector of traces (OTLP, http/protobuf), such as http://localhost:4318; other OTEL_ variables as usual",
+    ),
 ];
 
 /// The known variable nearest to a misspelt one.

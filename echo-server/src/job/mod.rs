@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 pub use options::{ChannelUse, JobOptions, Subtitle};
 pub use submission::{CallbackEvent, Submission, TextField};
-pub use view::{job_json, summary_json};
+pub use view::{batch_json, job_json, summary_json};
 
 /// What a job's row says about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -224,6 +224,10 @@ pub struct Job {
     pub finished_at: Option<i64>,
     /// When its data was erased.
     pub purged_at: Option<i64>,
+    /// The trace it is part of, as W3C Trace Context has it.
+    pub traceparent: Option<String>,
+    /// The batch it is part of.
+    pub batch_id: Option<String>,
 }
 
 impl Job {

@@ -289,7 +289,15 @@ impl Reader {
                 "16 keys of 64 characters with values of 512",
                 metadata_fits,
             ),
-            external_id: self.take("external_id", None, "at most 128 characters", at_most(128)),
+            external_id: self.take(
+                "external_id",
+                None,
+                "at most 128 characters, none of them NUL",
+                // A text that not every database keeps.
+                |id: &Option<String>| {
+                    at_most(128)(id) && id.as_ref().is_none_or(|t| !t.contains('\0'))
+                },
+            ),
             options,
         }
     }
@@ -392,6 +400,14 @@ mod tests {
         assert!(!read(json!({"long": "é".repeat(513)})));
         assert!(!read(json!({"é".repeat(65): 1})));
         assert!(!read(json!({"nested": {"a": 1}})));
+    }
+
+    #[test]
+    fn an_identifier_of_the_client_is_a_text_that_every_database_keeps() {
+        let read =
+            |id: &str| Submission::from_fields(Map::new(), fields(&[("external_id", id)]), "base");
+        assert_eq!(read("a\u{1}é").unwrap().external_id.as_deref(), Some("a\u{1}é"));
+        assert_eq!(read("a\0b").unwrap_err().status, 422);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Job, State};
 use crate::clock::rfc3339;
+use crate::store::Batch;
 
 /// What a list and a fresh submission show.
 pub fn summary_json(job: &Job) -> Map<String, Value> {
@@ -15,6 +16,7 @@ pub fn summary_json(job: &Job) -> Map<String, Value> {
         "progress": job.progress,
         "cached": job.is_cached,
         "external_id": job.external_id,
+        "batch_id": job.batch_id,
         "filename": job.source.filename,
         "duration_seconds": job.source.duration_seconds,
         "cancel_requested": job.is_cancel_requested,
@@ -46,6 +48,28 @@ pub fn job_json(job: &Job) -> Map<String, Value> {
     });
     view.extend(object(more));
     view
+}
+
+/// What clients see of a batch.
+pub fn batch_json(batch: &Batch) -> Map<String, Value> {
+    let count = |state: State| {
+        let known = batch.counts.iter().find(|(known, _)| *known == state);
+        known.map_or(0, |(_, count)| *count)
+    };
+    let counts: Map<String, Value> =
+        State::ALL.iter().map(|state| (state.to_string(), json!(count(*state)))).collect();
+    object(json!({
+        "batch_id": batch.id,
+        "status": if batch.completed_at.is_some() { "completed" } else { "processing" },
+        "total": batch.counts.iter().map(|(_, count)| count).sum::<u64>(),
+        "counts": counts,
+        "created_at": rfc3339(batch.created_at),
+        "completed_at": batch.completed_at.map(rfc3339),
+        "links": {
+            "self": format!("/api/v1/batch/{}", batch.id),
+            "jobs": format!("/api/v1/transcriptions?batch_id={}", batch.id),
+        },
+    }))
 }
 
 fn stage(job: &Job) -> Option<&str> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::client;
@@ -19,14 +18,10 @@ use crate::job::{JobError, Phase};
 use crate::secrets::unseal;
 use crate::storage::Part;
 use crate::store::{Claim, Claimed, Fetched, Report, StoreError};
-use crate::upload::media_type;
+use crate::upload::{Pace, media_type};
 use crate::worker::{self, Outcome, announce, until};
 
-/// Fetches at once.
-const MAX_FETCHES: usize = 8;
 const MAX_HOPS: usize = 5;
-/// The longest silence of a sender.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// Where a source is fetched from; sealed in the row, because it may hold secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,13 +35,19 @@ pub struct Origin {
 
 /// Fetches sources until the server drains.
 pub async fn fetch_sources(app: Arc<App>) {
-    let turns = Arc::new(Semaphore::new(MAX_FETCHES));
-    while app.is_running() {
-        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+    loop {
+        let Ok(turn) = Arc::clone(&app.fetches).acquire_owned().await else { return };
+        if !app.is_running() {
+            return;
+        }
         let lease = app.config.lease;
         let claimed = app.db.call(move |store| {
             let now = now_ms();
-            store.claim(Phase::Fetch, &Claim { owner: "fetch", until: until(now, lease) }, now)
+            store.claim(
+                Phase::Fetch,
+                &Claim { owner: "fetch", until: until(now, lease), resumes: false },
+                now,
+            )
         });
         match claimed.await {
             Ok(Some(claimed)) => {
@@ -54,6 +55,8 @@ pub async fn fetch_sources(app: Arc<App>) {
                 tokio::spawn(async move {
                     run(&app, claimed).await;
                     drop(turn);
+                    // Its tenant may have more.
+                    app.hub.fetch.notify_one();
                 });
             }
             _ => tokio::select! {
@@ -101,9 +104,9 @@ async fn finish(app: &App, claimed: &Claimed, outcome: Outcome) {
 async fn keep_lease(app: &App, claimed: &Claimed) -> Option<Outcome> {
     let mut news = app.hub.listen();
     loop {
-        news.changed(&claimed.job.id, app.config.heartbeat).await;
-        if app.drain_phase() == Drain::Releasing {
-            return Some(Outcome::Released);
+        tokio::select! {
+            () = news.changed(&claimed.job.id, app.config.heartbeat) => {}
+            () = app.drained(Drain::Releasing) => return Some(Outcome::Released),
         }
         match worker::report(app, &claimed.lease, Report::default()).await {
             Ok(renewed) if renewed.is_cancel_requested => return Some(Outcome::Cancelled),
@@ -155,9 +158,9 @@ async fn receive(
     part: &mut Part,
     claimed: &Claimed,
 ) -> Result<(), JobError> {
-    let mut told = Instant::now();
+    let (mut told, mut pace) = (Instant::now(), Pace::new());
     loop {
-        let frame = timeout(IDLE, body.frame()).await;
+        let frame = pace.wait(body.frame()).await;
         let frame =
             frame.map_err(|_| JobError::passing("fetch_timeout", "nothing came for 30 s"))?;
         let Some(frame) = frame else { return Ok(()) };
@@ -166,6 +169,8 @@ async fn receive(
         if part.size_bytes() + data.len() as u64 > app.config.max_file_bytes {
             return Err(too_large(app));
         }
+        let slow = |_| JobError::passing("fetch_timeout", "it came slower than 4 KiB/s");
+        pace.got(data.len()).map_err(slow)?;
         part.write(data).await.map_err(|_| disk())?;
         if told.elapsed() > Duration::from_secs(1) {
             told = Instant::now();

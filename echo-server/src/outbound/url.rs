@@ -28,7 +28,7 @@ impl Url {
         if text.len() > MAX_LENGTH || text.contains(|c: char| c.is_control() || c == '\\') {
             return None;
         }
-        let text = text.split('#').next().unwrap_or(text);
+        let text = text.split('#').next().unwrap_or(text).trim_end();
         let uri: Uri = text.parse().ok()?;
         let is_https = match uri.scheme_str()? {
             "http" => false,
@@ -50,7 +50,9 @@ impl Url {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         // A query may stand right behind the host; what is asked for begins with a slash.
         let slash = if path.starts_with('/') { "" } else { "/" };
-        Some(Self { is_https, host, port, path: format!("{slash}{path}") })
+        let url = Self { is_https, host, port, path: format!("{slash}{path}") };
+        // That slash may have been one too many.
+        (url.to_string().len() <= MAX_LENGTH).then_some(url)
     }
 
     /// Follows a reference, such as the `Location` of a redirect.
@@ -131,6 +133,10 @@ mod tests {
         assert_eq!(url.without_query(), "https://example.com/a");
         assert_eq!(Url::parse("http://[::1]:81/").unwrap().host, "::1");
         assert_eq!(Url::parse("http://a.example?b").unwrap().path, "/?b");
+        assert_eq!(Url::parse("http://a.example/b\u{3000}#c").unwrap().path, "/b");
+        let longest = format!("http://a/?{}", "b".repeat(MAX_LENGTH - 10));
+        assert_eq!(Url::parse(&longest).unwrap().to_string(), longest);
+        assert_eq!(Url::parse(&longest.replace("a/?", "aa?")).map(|url| url.to_string()), None);
         for bad in [
             "ftp://a/",
             "file:///etc/passwd",

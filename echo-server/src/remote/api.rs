@@ -3,12 +3,13 @@
 //! Messages are signed with the worker secret and carry an identifier, so that one whose answer was
 //! lost is sent again and counts once. They are sent again while the API or its database is away.
 
-use std::io::Read;
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use crate::clock::{now_ms, parse_rfc3339, rfc3339};
 use crate::config::Config;
 use crate::secrets::{Secret, hex};
+use crate::trace::TRACEPARENT;
 use crate::webhook::sign;
 
 /// A message that was not answered is sent again for so long.
@@ -27,7 +29,13 @@ const AUDIO_TIMEOUT: Duration = Duration::from_secs(1800);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer to an event.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
+/// The longest checkpoint: a day of speech has some 30 MB.
+const MAX_CHECKPOINT_BYTES: u64 = 256 << 20;
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// With these codes the API says that nobody wants the work. The same status without any of them is
+/// of somebody who stands between, and passes.
+const UNWANTED: [&str; 4] = ["job_not_found", "stale_lease", "job_gone", "result_expired"];
 
 /// Why a message was not taken.
 #[derive(Debug, Clone)]
@@ -80,15 +88,18 @@ impl Api {
         loop {
             let reason = match self.try_send(&id, kind, data) {
                 Ok((200..=299, answer)) => return Ok(answer),
-                Ok((404 | 409 | 410, _)) => return Err(Refusal::Unwanted),
+                Ok((_, answer)) if is_unwanted(&answer) => return Err(Refusal::Unwanted),
                 Ok((401, answer)) if self.corrects_clock(&answer) => continue,
-                Ok((status @ (408 | 425 | 429 | 500..=599), _)) => format!("status {status}"),
+                Ok((status @ (404 | 408..=410 | 425 | 429 | 500..=599), _)) => {
+                    format!("status {status}")
+                }
                 Ok((status, answer)) => {
                     let detail = answer["detail"].as_str().unwrap_or_default();
                     return Err(Refusal::Wrong(format!("status {status}: {detail}")));
                 }
                 Err(reason) => reason,
             };
+            tracing::debug!(kind, reason, "a message is sent again");
             if Instant::now() + pause > deadline {
                 return Err(Refusal::Unreachable(reason));
             }
@@ -106,7 +117,7 @@ impl Api {
         });
         let body = message.to_string();
         let seconds = at_ms / 1000;
-        let request = self
+        let mut request = self
             .agent
             .post(format!("{}/api/v1/webhooks/transcription", self.base))
             .config()
@@ -119,6 +130,9 @@ impl Api {
                 "webhook-signature",
                 sign::signature(&self.secret, id, seconds, body.as_bytes()),
             );
+        if let Some(parent) = data["traceparent"].as_str() {
+            request = request.header(TRACEPARENT, parent);
+        }
         let mut answer = request.send(body).map_err(|error| error.to_string())?;
         let status = answer.status().as_u16();
         let text = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
@@ -136,25 +150,26 @@ impl Api {
         known.abs_diff(ahead_ms) > 1000
     }
 
-    /// Fetches the sound of a claimed job into a file, checked by its digest. Blocks.
+    /// Fetches the sound of a claimed job into a file, checked by its digest, until nobody waits for
+    /// it any more. Blocks.
     pub(super) fn fetch(
         &self,
         job_id: &str,
         lease: &str,
         hash: &str,
-        path: &Path,
+        file: &File,
+        is_over: &AtomicBool,
     ) -> Result<(), Refusal> {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
-            let reason = match self.try_fetch(job_id, lease, path) {
-                Ok((200, found)) if found == hash => return Ok(()),
-                Ok((404 | 409 | 410, _)) => return Err(Refusal::Unwanted),
-                Ok((200, _)) => "the sound was cut short".to_owned(),
-                Ok((status, _)) => format!("status {status}"),
-                Err(reason) => reason,
+            let reason = match self.try_fetch(job_id, lease, file, is_over) {
+                Ok(found) if found == hash => return Ok(()),
+                Ok(_) => "the sound was cut short".to_owned(),
+                Err(Refusal::Unreachable(reason)) => reason,
+                Err(refusal) => return Err(refusal),
             };
-            if Instant::now() + pause > deadline {
+            if is_over.load(Ordering::Relaxed) || Instant::now() + pause > deadline {
                 return Err(Refusal::Unreachable(reason));
             }
             std::thread::sleep(pause);
@@ -162,9 +177,38 @@ impl Api {
         }
     }
 
-    fn try_fetch(&self, job_id: &str, lease: &str, path: &Path) -> Result<(u16, String), String> {
-        use std::io::Write;
-        let text = |error: &dyn std::fmt::Display| error.to_string();
+    /// What earlier attempts have done of a claimed job. Blocks.
+    pub(super) fn checkpoint(
+        &self,
+        job_id: &str,
+        lease: &str,
+    ) -> Result<Vec<Box<RawValue>>, Refusal> {
+        let failed = |error: &dyn std::fmt::Display| Refusal::Unreachable(error.to_string());
+        let request = self
+            .agent
+            .get(format!("{}/api/v1/worker/jobs/{job_id}/checkpoint", self.base))
+            .config()
+            .timeout_global(Some(EVENT_TIMEOUT))
+            .build()
+            .header("authorization", format!("Bearer {lease}"));
+        let mut answer = request.call().map_err(|error| failed(&error))?;
+        let status = answer.status().as_u16();
+        if status != 200 {
+            return Err(Refusal::Unreachable(format!("status {status}")));
+        }
+        let text = answer.body_mut().with_config().limit(MAX_CHECKPOINT_BYTES).read_to_string();
+        serde_json::from_str(&text.map_err(|error| failed(&error))?).map_err(|error| failed(&error))
+    }
+
+    /// Fetches the sound once; its digest.
+    fn try_fetch(
+        &self,
+        job_id: &str,
+        lease: &str,
+        mut file: &File,
+        is_over: &AtomicBool,
+    ) -> Result<String, Refusal> {
+        let failed = |error: &dyn std::fmt::Display| Refusal::Unreachable(error.to_string());
         let request = self
             .agent
             .get(format!("{}/api/v1/worker/jobs/{job_id}/audio", self.base))
@@ -172,20 +216,33 @@ impl Api {
             .timeout_global(Some(AUDIO_TIMEOUT))
             .build()
             .header("authorization", format!("Bearer {lease}"));
-        let mut answer = request.call().map_err(|error| text(&error))?;
+        let mut answer = request.call().map_err(|error| failed(&error))?;
         let status = answer.status().as_u16();
         if status != 200 {
-            return Ok((status, String::new()));
+            let text = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
+            let answer = serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
+            return Err(if is_unwanted(&answer) {
+                Refusal::Unwanted
+            } else {
+                Refusal::Unreachable(format!("status {status}"))
+            });
         }
-        let mut file = std::fs::File::create(path).map_err(|error| text(&error))?;
+        file.set_len(0).and_then(|()| file.rewind()).map_err(|error| failed(&error))?;
         let (mut reader, mut hasher) = (answer.body_mut().as_reader(), Sha256::new());
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
-            let read = reader.read(&mut chunk).map_err(|error| text(&error))?;
+            if is_over.load(Ordering::Relaxed) {
+                return Err(Refusal::Unreachable("nobody waits for it".to_owned()));
+            }
+            let read = reader.read(&mut chunk).map_err(|error| failed(&error))?;
             let Some(bytes) = chunk.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
             hasher.update(bytes);
-            file.write_all(bytes).map_err(|error| text(&error))?;
+            file.write_all(bytes).map_err(|error| failed(&error))?;
         }
-        Ok((status, hex(&hasher.finalize())))
+        Ok(hex(&hasher.finalize()))
     }
+}
+
+fn is_unwanted(answer: &Value) -> bool {
+    answer["code"].as_str().is_some_and(|code| UNWANTED.contains(&code))
 }

@@ -14,10 +14,12 @@
 mod api;
 mod run;
 mod slot;
+mod sound;
 mod source;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -25,6 +27,9 @@ use crate::app::{Drain, test_worker};
 use crate::config::Config;
 use crate::queue;
 use api::Api;
+
+/// Jobs are given back within this time, of which a process has the most to stop.
+const GOODBYE: Duration = Duration::from_secs(15);
 
 /// What the slots of a worker share.
 #[derive(Debug)]
@@ -73,10 +78,12 @@ pub async fn work(config: Config, stop: impl Future<Output = ()>) -> Result<(), 
     stop.await;
     tracing::info!("draining");
     drain.send_replace(Drain::Refusing);
-    let idle = async { while slots.join_next().await.is_some() {} };
-    if tokio::time::timeout(agent.config.drain, idle).await.is_err() {
+    let mut idle = std::pin::pin!(async { while slots.join_next().await.is_some() {} });
+    if tokio::time::timeout(agent.config.drain, &mut idle).await.is_err() {
         drain.send_replace(Drain::Releasing);
-        while slots.join_next().await.is_some() {}
+        if tokio::time::timeout(GOODBYE, idle).await.is_err() {
+            tracing::warn!("a job could not be given back");
+        }
     }
     let _ = std::fs::remove_dir_all(&folder);
     Ok(())

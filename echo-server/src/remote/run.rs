@@ -1,5 +1,6 @@
 //! One job under way: what its process tells goes to the API, what the API tells goes to the process.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::Subscriber;
@@ -13,7 +14,8 @@ use super::api::Refusal;
 use super::slot::{Claim, blocking};
 use super::source::Delivery;
 use crate::app::Drain;
-use crate::worker::{Event, Order, Process};
+use crate::waveform::Waveform;
+use crate::worker::{Event, Order, Part, Process};
 
 /// A process that was told to stop its job and has not is killed after this.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
@@ -43,10 +45,13 @@ struct News {
     progress: Option<f64>,
     stage: Option<String>,
     segments: Vec<Value>,
+    first_segment: Option<u64>,
+    checkpoints: Vec<Part>,
+    is_restart: bool,
 }
 
 /// What is known while a job runs.
-struct Watch {
+pub(super) struct Watch {
     news: News,
     report: Option<JoinHandle<Result<Value, Refusal>>>,
     /// The last time the API took a report.
@@ -59,41 +64,55 @@ struct Watch {
 }
 
 impl Run<'_> {
-    /// Runs the job in the process until it ends there or nobody wants it.
+    /// Runs the job in the process until it ends there or nobody wants it; its sound lies at `path`
+    /// meanwhile.
     pub(super) async fn watch(
         &self,
         process: &mut Process,
-        order: Order,
+        path: &Path,
         mut cancellations: Option<Subscriber>,
     ) -> Ended {
-        if process.tell(&order).await.is_err() {
+        let mut watch = Watch::new();
+        let ended = match self.order(process, path, &mut cancellations, &mut watch).await {
+            Ok(order) => self.follow(process, &order, cancellations, &mut watch).await,
+            Err(ended) => ended,
+        };
+        if matches!(ended, Ended::Told(kind, _) if kind != "completed") {
+            self.hand_in(watch).await;
+        }
+        ended
+    }
+
+    async fn follow(
+        &self,
+        process: &mut Process,
+        order: &Order,
+        mut cancellations: Option<Subscriber>,
+        watch: &mut Watch,
+    ) -> Ended {
+        if process.tell(order).await.is_err() {
             return self.lost();
         }
-        let now = Instant::now();
-        let mut watch = Watch {
-            news: News::default(),
-            report: None,
-            heard: now,
-            reported: now,
-            moved: now,
-            cancelled: None,
-            is_released: false,
-        };
+        watch.moved = Instant::now();
         let mut tick = tokio::time::interval(TICK);
+        let mut drawing = None;
         loop {
             let mut is_cancelled = false;
             tokio::select! {
                 event = process.next() => match event {
-                    Ok(Event::Progress { progress, stage, segments }) => {
-                        watch.note(progress, stage, segments.get());
-                    }
-                    Ok(event) => if let Some(ended) = watch.end(event) { return ended },
+                    Ok(event @ (Event::Progress { .. } | Event::Restarted { .. })) => watch.note(event),
+                    Ok(Event::Waveform(waveform)) => drawing = Some(self.draw(&waveform)),
+                    Ok(event) => if let Some(ended) = watch.end(event) {
+                        // Nothing may be said of a job that is over.
+                        if let Some(drawing) = drawing { let _ = drawing.await; }
+                        return ended;
+                    },
                     Err(_) => return self.lost(),
                 },
                 Some(_) = next(&mut cancellations) => is_cancelled = true,
                 _ = tick.tick() => {}
             }
-            match self.report(&mut watch).await {
+            match self.report(watch).await {
                 Ok(is_wanted) => is_cancelled |= !is_wanted,
                 Err(()) => return Ended::Unwanted,
             }
@@ -106,20 +125,34 @@ impl Run<'_> {
                     return self.lost();
                 }
             }
-            if let Some(ended) = self.out_of_time(&watch) {
+            if let Some(ended) = self.out_of_time(watch) {
                 return ended;
             }
         }
     }
 
-    fn lost(&self) -> Ended {
+    /// Tells what the recording looks like; without it nothing is wrong.
+    fn draw(&self, waveform: &Waveform) -> JoinHandle<Result<Value, Refusal>> {
+        let data = self.claim.event(json!({ "waveform": waveform }));
+        let (api, patience) = (self.agent.api.clone(), self.agent.config.lease / 4);
+        tokio::spawn(blocking(move || api.send_within("waveform", &data, patience)))
+    }
+
+    pub(super) fn lost(&self) -> Ended {
         Ended::Told("lost", json!({ "worker_id": self.worker_id }))
     }
 
-    fn out_of_time(&self, watch: &Watch) -> Option<Ended> {
-        if watch.heard.elapsed().as_secs_f64() > self.claim.lease_seconds {
-            // Somebody else has it by now.
+    /// Whether the API took nothing for so long that somebody else has the job by now.
+    pub(super) fn is_lease_over(&self, watch: &Watch) -> bool {
+        let is_over = watch.heard.elapsed().as_secs_f64() > self.claim.lease_seconds;
+        if is_over {
             tracing::warn!(job.id = %self.claim.job_id, "the lease ran out: the work is dropped");
+        }
+        is_over
+    }
+
+    fn out_of_time(&self, watch: &Watch) -> Option<Ended> {
+        if self.is_lease_over(watch) {
             return Some(Ended::Unwanted);
         }
         if watch.cancelled.is_some_and(|since| since.elapsed() > CANCEL_PATIENCE) {
@@ -134,7 +167,7 @@ impl Run<'_> {
 
     /// Takes the answer to the last report and sends the next one, if it is time; says whether the
     /// job is wanted, or that the lease is lost.
-    async fn report(&self, watch: &mut Watch) -> Result<bool, ()> {
+    pub(super) async fn report(&self, watch: &mut Watch) -> Result<bool, ()> {
         let mut is_wanted = true;
         if let Some(report) = watch.report.take_if(|report| report.is_finished()) {
             match report.await {
@@ -148,21 +181,31 @@ impl Run<'_> {
             }
         }
         let is_due = watch.reported.elapsed() >= self.agent.config.heartbeat;
-        if watch.report.is_none() && (is_due || watch.news.progress.is_some()) {
+        let is_news = watch.news.progress.is_some() || watch.news.is_restart;
+        if watch.report.is_none() && (is_due || is_news) {
             watch.reported = Instant::now();
-            let news = std::mem::take(&mut watch.news);
-            let mut data = json!({ "progress": news.progress, "stage": news.stage });
-            if let Some(fields) = data.as_object_mut().filter(|_| !news.segments.is_empty()) {
-                fields.insert("segments".into(), json!(news.segments));
-            }
-            let (api, data) = (self.agent.api.clone(), self.claim.event(data));
-            // What is not taken until the lease ends needs no telling.
-            let patience = Duration::from_secs_f64(self.claim.lease_seconds.clamp(0.1, 3600.0));
-            let send = move || api.send_within("progress", &data, patience);
-            watch.report = Some(tokio::spawn(blocking(send)));
+            watch.report = Some(self.send(std::mem::take(&mut watch.news)));
             self.delivery.progress().await;
         }
         Ok(is_wanted)
+    }
+
+    fn send(&self, news: News) -> JoinHandle<Result<Value, Refusal>> {
+        let kind = if news.checkpoints.is_empty() { "progress" } else { "checkpoint" };
+        let (api, data) = (self.agent.api.clone(), self.claim.event(news.into_json()));
+        // What is not taken until the lease ends needs no telling.
+        let patience = Duration::from_secs_f64(self.claim.lease_seconds.clamp(0.1, 3600.0));
+        tokio::spawn(blocking(move || api.send_within(kind, &data, patience)))
+    }
+
+    /// Tells what is done before it tells of an end without a result: the next attempt goes on from it.
+    async fn hand_in(&self, mut watch: Watch) {
+        if let Some(report) = watch.report.take() {
+            let _ = report.await;
+        }
+        if !watch.news.checkpoints.is_empty() {
+            let _ = self.send(watch.news).await;
+        }
     }
 
     /// Tells the API how the job ended, until it has heard.
@@ -173,7 +216,11 @@ impl Run<'_> {
         let told = loop {
             tokio::select! {
                 told = &mut told => break told,
-                () = tokio::time::sleep(self.agent.config.heartbeat) => self.delivery.progress().await,
+                () = tokio::time::sleep(self.agent.config.heartbeat) => {
+                    // It may wait for a disk that is full. Nothing depends on the answer.
+                    drop(self.send(News::default()));
+                    self.delivery.progress().await;
+                }
             }
         };
         match told {
@@ -186,22 +233,61 @@ impl Run<'_> {
     }
 }
 
-async fn next(cancellations: &mut Option<Subscriber>) -> Option<()> {
+pub(super) async fn next(cancellations: &mut Option<Subscriber>) -> Option<()> {
     match cancellations {
         Some(subscriber) => subscriber.next().await.map(drop),
         None => std::future::pending().await,
     }
 }
 
+impl News {
+    fn into_json(self) -> Value {
+        let mut data = json!({ "progress": self.progress, "stage": self.stage });
+        let Some(fields) = data.as_object_mut() else { return data };
+        if !self.segments.is_empty() {
+            fields.insert("segments".into(), json!(self.segments));
+            fields.insert("first_segment".into(), json!(self.first_segment));
+        }
+        if !self.checkpoints.is_empty() {
+            fields.insert("checkpoints".into(), json!(self.checkpoints));
+        }
+        if self.is_restart {
+            fields.insert("restart".into(), json!(true));
+        }
+        data
+    }
+}
+
 impl Watch {
-    fn note(&mut self, progress: f64, stage: String, segments: &str) {
-        let segments: Vec<Value> = serde_json::from_str(segments).unwrap_or_default();
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            news: News::default(),
+            report: None,
+            heard: now,
+            reported: now,
+            moved: now,
+            cancelled: None,
+            is_released: false,
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        let Event::Progress { progress, stage, segments, first_segment, checkpoint } = event else {
+            self.news = News { is_restart: true, ..News::default() };
+            return;
+        };
+        let segments: Vec<Value> = serde_json::from_str(segments.get()).unwrap_or_default();
         if self.news.progress.is_none_or(|known| progress > known) || !segments.is_empty() {
             self.moved = Instant::now();
         }
         self.news.progress = Some(progress);
         self.news.stage = Some(stage);
+        if self.news.segments.is_empty() {
+            self.news.first_segment = first_segment;
+        }
         self.news.segments.extend(segments);
+        self.news.checkpoints.extend(checkpoint);
     }
 
     /// How the job ended, if this event ends it.

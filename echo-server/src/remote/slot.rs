@@ -1,6 +1,5 @@
 //! One worker process of this machine, and the jobs it gets one after the other.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::run::{Ended, Run};
 use super::source::{Delivery, Source};
 use crate::app::Drain;
 use crate::job::JobOptions;
-use crate::worker::{Order, Process};
+use crate::worker::Process;
 
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -30,9 +29,17 @@ pub(super) struct Claim {
     pub(super) epoch: i64,
     pub(super) lease_token: String,
     pub(super) lease_seconds: f64,
-    options: Box<JobOptions>,
-    audio_sha256: String,
-    max_audio_seconds: f64,
+    pub(super) options: Box<JobOptions>,
+    pub(super) audio_sha256: String,
+    pub(super) max_audio_seconds: f64,
+    /// The trace that the job is part of.
+    traceparent: Option<String>,
+    /// Seconds of sound between checkpoints; 0 if the API wants none.
+    #[serde(default)]
+    pub(super) checkpoint_seconds: f64,
+    /// Until when earlier attempts have done the sound.
+    #[serde(default)]
+    pub(super) resume_from_s: f64,
 }
 
 /// Keeps worker number `slot` alive until the agent drains.
@@ -114,21 +121,7 @@ async fn job(
     let cancellations = source.cancellations(&claim.job_id).await;
     let path = agent.folder.join(format!("{slot}"));
     let run = Run { agent, worker_id, claim: &claim, delivery };
-    let ended = match fetch(agent, &claim, path.clone()).await {
-        Ok(()) => {
-            let order = Order::Run {
-                path: path.clone(),
-                options: claim.options.clone(),
-                max_audio_seconds: claim.max_audio_seconds,
-            };
-            run.watch(process, order, cancellations).await
-        }
-        Err(Refusal::Unwanted) => Ended::Unwanted,
-        Err(Refusal::Wrong(reason) | Refusal::Unreachable(reason)) => {
-            tracing::warn!(job.id = %claim.job_id, %reason, "the sound of a job cannot be had");
-            Ended::Told("released", json!({}))
-        }
-    };
+    let ended = run.watch(process, &path, cancellations).await;
     let _ = tokio::fs::remove_file(&path).await;
     let is_of_use = matches!(ended, Ended::Told(kind, _) if kind != "lost") && process.is_alive();
     run.tell_end(ended).await;
@@ -137,17 +130,12 @@ async fn job(
 }
 
 async fn claim(agent: &Agent, worker_id: &str, job_id: &str) -> Result<Claim, Refusal> {
-    let (api, data) = (agent.api.clone(), json!({ "job_id": job_id, "worker_id": worker_id }));
+    let api = agent.api.clone();
+    let data = json!({ "job_id": job_id, "worker_id": worker_id, "resumes": true });
     // While it waits for an answer the announcement is this worker's; another one may have it sooner.
     let patience = agent.config.lease / 2;
     let answer = blocking(move || api.send_within("started", &data, patience)).await?;
     serde_json::from_value(answer).map_err(|error| Refusal::Wrong(error.to_string()))
-}
-
-async fn fetch(agent: &Agent, claim: &Claim, path: PathBuf) -> Result<(), Refusal> {
-    let (api, claim) = (agent.api.clone(), claim.clone());
-    let lease = format!("{}.{}", claim.epoch, claim.lease_token);
-    blocking(move || api.fetch(&claim.job_id, &lease, &claim.audio_sha256, &path)).await
 }
 
 /// Runs what blocks on a thread that may.
@@ -159,12 +147,18 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 impl Claim {
+    /// The lease as the API asks for it.
+    pub(super) fn lease(&self) -> String {
+        format!("{}.{}", self.epoch, self.lease_token)
+    }
+
     /// An event of this job, as its lease allows.
     pub(super) fn event(&self, mut data: Value) -> Value {
         if let Some(fields) = data.as_object_mut() {
             fields.insert("job_id".into(), json!(self.job_id));
             fields.insert("epoch".into(), json!(self.epoch));
             fields.insert("lease_token".into(), json!(self.lease_token));
+            fields.insert("traceparent".into(), json!(self.traceparent));
         }
         data
     }

@@ -6,70 +6,98 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
-use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 
+use super::order::Order;
 use super::upload::submitted;
 use super::{idempotency, uploads, url};
-use crate::app::{App, Drain};
-use crate::auth::{Caller, WRITE};
-use crate::error::{Answer, Problem};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::{self, Problem};
 use crate::job::{Job, Submission};
+use crate::store::Answer;
 use crate::submit::{check_room, submit_file};
+use crate::upload::resumable::{About, Turn};
 use crate::upload::{Received, disk, sound_type};
 
 /// Makes a job of an upload.
-pub(super) async fn complete(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Result<axum::Json<Map<String, Value>>, JsonRejection>,
-) -> Answer {
-    caller.may(WRITE)?;
-    if app.drain_phase() >= Drain::Refusing {
-        return Err(Problem::new(503, "draining", "the server is going down").retry_after(5));
-    }
+pub(super) async fn complete(State(app): State<Arc<App>>, order: Order) -> error::Answer {
+    let Order { caller, headers, body, print } = order;
     check_room(&app, &caller).await?;
-    let axum::Json(body) =
-        body.map_err(|error| Problem::new(400, "bad_query", error.body_text()))?;
-    let print = idempotency::print(&[&Value::Object(body.clone()).to_string()]);
     let key = idempotency::reserve(&app, &caller, "complete", &headers).await?;
     if let Some(replay) = key.as_ref().map_or(Ok(None), |key| key.replay(&print))? {
         return Ok(replay);
     }
-    let outcome = accept(&app, &caller, body).await;
-    if let Some(key) = key {
-        key.finish(&app, &print, &outcome).await;
-    }
-    Ok(submitted(&app, &outcome?))
+    let answer = key.as_ref().map(|key| key.answer(print));
+    let own = Arc::clone(&app);
+    let work = async move { accept(&own, &caller, body, answer).await };
+    let job = idempotency::settle(&app, key, work).await?;
+    Ok(submitted(&app, &job))
 }
 
 async fn accept(
     app: &Arc<App>,
     caller: &Caller,
     mut body: Map<String, Value>,
+    answer: Option<Answer>,
 ) -> Result<Job, Problem> {
     let Some(Value::String(id)) = body.remove("upload_id") else {
         return Err(Problem::new(422, "missing_file", "`upload_id` is missing"));
     };
     let submission = Submission::from_map(url::merged(body)?, &app.config.model)?;
-    job_of(app, caller, &id, submission).await
+    match finished(app, caller, &id).await? {
+        Finished::Job(job) => {
+            if let Some(answer) = answer {
+                idempotency::keep(app, answer, &job).await;
+            }
+            Ok(*job)
+        }
+        Finished::File(file) => {
+            let job = submit_file(app, caller, &file.received, submission, answer).await?;
+            file.became(app, &job).await;
+            Ok(job)
+        }
+    }
 }
 
-/// Makes a job of a finished upload; `id` may be its whole address.
-pub(super) async fn job_of(
+/// An upload that has all its bytes.
+pub(super) enum Finished {
+    /// It is a job already.
+    Job(Box<Job>),
+    /// It is a file, and nobody else may do anything with it.
+    File(Box<File>),
+}
+
+/// An upload as a file among the others.
+pub(super) struct File {
+    id: String,
+    about: About,
+    /// What it is.
+    pub(super) received: Received,
+    _turn: Turn,
+}
+
+impl File {
+    /// Remembers what it has become.
+    pub(super) async fn became(self, app: &App, job: &Job) {
+        if let Err(error) = app.resumable.became(&self.id, &self.about, &job.id).await {
+            tracing::warn!(job.id = %job.id, %error, "an upload does not remember its job");
+        }
+    }
+}
+
+/// Takes a finished upload; `id` may be its whole address.
+pub(super) async fn finished(
     app: &Arc<App>,
     caller: &Caller,
     id: &str,
-    submission: Submission,
-) -> Result<Job, Problem> {
+) -> Result<Finished, Problem> {
     let id = id.rsplit('/').next().unwrap_or_default();
     let (turn, standing) = uploads::open(app, caller, id).await?;
     if let Some(job_id) = standing.about.job_id {
         let tenant = caller.tenant.clone();
         let job = app.db.call(move |store| store.job(&tenant, &job_id)).await?;
-        return job.ok_or_else(Problem::job_not_found);
+        return job.map(|job| Finished::Job(Box::new(job))).ok_or_else(Problem::job_not_found);
     }
     if standing.offset < standing.about.length {
         return Err(uploads::mismatch(&standing));
@@ -78,10 +106,6 @@ pub(super) async fn job_of(
     let media_type = sound_type(blob.size_bytes, &blob.head)?;
     let filename = standing.about.filename.clone();
     let received = Received { blob, filename, media_type, fields: Vec::new() };
-    let job = submit_file(app, caller, &received, submission).await?;
-    if let Err(error) = app.resumable.became(id, &standing.about, &job.id).await {
-        tracing::warn!(job.id = %job.id, %error, "an upload does not remember its job");
-    }
-    drop(turn);
-    Ok(job)
+    let file = File { id: id.to_owned(), about: standing.about, received, _turn: turn };
+    Ok(Finished::File(Box::new(file)))
 }

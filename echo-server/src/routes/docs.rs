@@ -1,4 +1,5 @@
-//! The description of the interface: `/openapi.json`, and a page that shows it without a network.
+//! The description of the interface: `/openapi.json`, what is said in live sessions, event streams
+//! and callbacks (`/asyncapi.yaml`), and a page that shows the first without a network.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
+use super::yaml;
 use crate::app::App;
 use crate::auth;
 use crate::config::Config;
@@ -17,9 +19,16 @@ use crate::config::Config;
 /// The document, kept by hand and pinned by tests: every route is in it, and nothing else.
 pub const OPENAPI: &str = include_str!("../../openapi.json");
 
+/// What is said beside requests and answers, kept by hand; tests compare it with what is said.
+const ASYNCAPI: &str = include_str!("../../asyncapi.json");
+
 /// The description's endpoints.
 pub(super) fn router(app: &Arc<App>) -> Router<Arc<App>> {
-    let router = Router::new().route("/openapi.json", get(openapi)).route("/docs", get(docs));
+    let router = Router::new()
+        .route("/openapi.json", get(openapi))
+        .route("/openapi.yaml", get(openapi_yaml))
+        .route("/asyncapi.yaml", get(asyncapi_yaml))
+        .route("/docs", get(docs));
     if app.config.has_public_docs {
         return router;
     }
@@ -28,6 +37,19 @@ pub(super) fn router(app: &Arc<App>) -> Router<Arc<App>> {
 
 async fn openapi(State(app): State<Arc<App>>) -> Response {
     axum::Json(of(&app.config)).into_response()
+}
+
+async fn openapi_yaml(State(app): State<Arc<App>>) -> Response {
+    as_yaml(&of(&app.config))
+}
+
+async fn asyncapi_yaml() -> Response {
+    as_yaml(&serde_json::from_str(ASYNCAPI).unwrap_or_default())
+}
+
+fn as_yaml(document: &Value) -> Response {
+    // RFC 9512.
+    ([(header::CONTENT_TYPE, "application/yaml")], yaml::of(document)).into_response()
 }
 
 /// The document with what only a running server knows: its models, its limit of size, whether it

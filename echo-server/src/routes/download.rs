@@ -1,6 +1,5 @@
 //! `GET /transcription/{job_id}/download` and `/audio`: a result in the format asked for, and the recording.
 
-use std::io::SeekFrom;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,25 +7,20 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::BytesMut;
 use echo_core::Transcript;
 use echo_core::formats::OutputFormat;
-use futures_util::stream;
 use serde::Deserialize;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use serde_json::value::RawValue;
 
 use super::query::{Path, Query};
 use super::results::result_of;
-use super::transcription::wait_for;
+use super::transcription::{is_known, wait_for};
 use crate::app::App;
 use crate::auth::{Caller, READ};
 use crate::error::{Answer, Problem};
 use crate::job::{Job, Subtitle};
 use crate::store::{Lease, StoreError};
-
-/// What is read of a recording at once.
-const CHUNK_BYTES: usize = 64 * 1024;
+use crate::upload::unread;
 
 /// The query.
 #[derive(Debug, Deserialize)]
@@ -57,12 +51,16 @@ pub(super) async fn download(
     caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<Download>,
+    headers: HeaderMap,
 ) -> Answer {
     caller.may(READ)?;
     let format = format(&query)?;
     check(&query)?;
     let job = wait_for(&app, &caller, &id, Duration::ZERO, |_| true).await?;
     let result = result_of(&app, &job).await?;
+    if is_known(&headers, &job.etag()) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, job.etag())]).into_response());
+    }
     caller.audit(&app, "download", &id).await;
     let is_plain_json = format == OutputFormat::Json && query.offset_seconds.is_none();
     let body = if is_plain_json && query.speaker_labels != Some(false) {
@@ -193,11 +191,7 @@ pub(super) async fn leased_audio(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
-    let refuse = || Problem::new(401, "unauthorized", "expected the lease of the job");
-    let text = headers.get(header::AUTHORIZATION).and_then(|text| text.to_str().ok());
-    let lease = text.and_then(|text| text.strip_prefix("Bearer ")?.split_once('.'));
-    let (epoch, token) = lease.ok_or_else(refuse)?;
-    let lease = Lease::from_token(epoch.parse().map_err(|_| refuse())?, token);
+    let lease = lease_of(&headers)?;
     let job = app.db.call(move |store| store.leased(&lease)).await?;
     // A run that was handed over is of another job by now, and of the same sound.
     let job = job.ok_or(StoreError::Fenced)?;
@@ -205,19 +199,36 @@ pub(super) async fn leased_audio(
     recording(&app, &job, &headers).await
 }
 
+/// Sends what earlier attempts have done to the worker that holds the job's lease, part by part.
+pub(super) async fn leased_checkpoint(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let lease = lease_of(&headers)?;
+    let parts = app.db.call(move |store| store.checkpoints(&lease)).await?;
+    tracing::debug!(asked = %id, parts = parts.len(), "a worker fetches what is done");
+    let raw = |part: String| RawValue::from_string(part).unwrap_or_default();
+    Ok(axum::Json(parts.into_iter().map(raw).collect::<Vec<_>>()).into_response())
+}
+
+/// The lease that a worker shows.
+fn lease_of(headers: &HeaderMap) -> Result<Lease, Problem> {
+    let refuse = || Problem::new(401, "unauthorized", "expected the lease of the job");
+    let text = headers.get(header::AUTHORIZATION).and_then(|text| text.to_str().ok());
+    let lease = text.and_then(|text| text.strip_prefix("Bearer ")?.split_once('.'));
+    let (epoch, token) = lease.ok_or_else(refuse)?;
+    Ok(Lease::from_token(epoch.parse().map_err(|_| refuse())?, token))
+}
+
 async fn recording(app: &App, job: &Job, headers: &HeaderMap) -> Answer {
     let gone = || Problem::new(410, "result_expired", "the recording is not here");
     let hash = job.blob_hash.as_deref().ok_or_else(gone)?;
-    let mut file = File::open(app.files.blob_path(hash)).await.map_err(|_| gone())?;
-    let size = file.metadata().await.map_err(|_| gone())?.len();
+    let size = app.files.blob_size(hash).await.map_err(|error| unread(error, gone))?;
     let range = headers.get(header::RANGE).and_then(|text| range(text.to_str().ok()?, size));
     let (start, end) = range.unwrap_or((0, size));
-    file.seek(SeekFrom::Start(start)).await.map_err(|_| gone())?;
-    let chunks = stream::try_unfold(file.take(end - start), |mut file| async {
-        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        let read = file.read_buf(&mut chunk).await?;
-        Ok::<_, std::io::Error>((read > 0).then(|| (chunk.freeze(), file)))
-    });
+    let chunks = app.files.read_blob(hash, start, end).await;
+    let chunks = chunks.map_err(|error| unread(error, gone))?;
     let mut response = Response::new(Body::from_stream(chunks));
     // The type that the bytes have, never one that the client claimed.
     let kind = job.source.media_type.as_deref().unwrap_or("application/octet-stream");

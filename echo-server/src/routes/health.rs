@@ -45,7 +45,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn checks(app: &Arc<App>) -> (bool, Value) {
-    let Sight { load, free_bytes } = app.probe.look(app).await;
+    let Sight { load, free_bytes, has_storage } = app.probe.look(app).await;
     let has_room = free_bytes.is_some_and(|free| free >= app.config.min_free_disk_bytes);
     let slots = app.pool.slots();
     let free_slots = slots.iter().filter(|slot| **slot == SlotState::Free).count();
@@ -57,7 +57,7 @@ async fn checks(app: &Arc<App>) -> (bool, Value) {
     // A queue that can be reached has workers, or will: jobs wait for them there.
     let is_reachable = app.queue.as_ref().map(|queue| queue.is_reachable());
     let has_workers = app.pool.is_ready() || is_reachable == Some(true);
-    let is_ready = load.is_some() && has_room && has_workers && !is_draining;
+    let is_ready = load.is_some() && has_storage && has_room && has_workers && !is_draining;
     let status = match (is_draining, is_ready) {
         (true, _) => "draining",
         (false, true) => "ready",
@@ -70,7 +70,7 @@ async fn checks(app: &Arc<App>) -> (bool, Value) {
         "version": env!("CARGO_PKG_VERSION"),
         "checks": {
             "database": if has_database { "ok" } else { "failed" },
-            "storage": if free_bytes.is_some() { "ok" } else { "failed" },
+            "storage": if has_storage { "ok" } else { "failed" },
             "disk": { "free_bytes": free_bytes, "ok": has_room },
             "queue": { "backend": app.queue.as_ref().map_or("embedded", |queue| queue.name()), "reachable": is_reachable, "pending": load.pending, "processing": load.processing },
             "workers": { "slots_total": slots.len(), "slots_free": free_slots, "ok": has_workers, "reason": reason },
@@ -80,11 +80,21 @@ async fn checks(app: &Arc<App>) -> (bool, Value) {
     (is_ready, document)
 }
 
+/// The metrics alone, for everybody who reaches `ECHO_METRICS_ADDR`.
+pub(super) fn metrics_router(app: &Arc<App>) -> Router {
+    let answer = async |State(app): State<Arc<App>>| figures(&app).await;
+    Router::new().route("/metrics", get(answer)).with_state(Arc::clone(app))
+}
+
 /// Open where everything is; else for operators, because it tells how much all tenants do.
 async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
     if auth::is_required(&app) {
         caller.may(ADMIN)?;
     }
+    Ok(figures(&app).await)
+}
+
+async fn figures(app: &App) -> Response {
     let counts = app.db.call(|store| store.counts()).await.unwrap_or_default();
     let jobs: Vec<_> = counts
         .iter()
@@ -116,5 +126,5 @@ async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response
         ("build_info", vec![(label_text(&[("version", env!("CARGO_PKG_VERSION"))]), 1.0)]),
     ]);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    Ok((kind, text).into_response())
+    (kind, text).into_response()
 }

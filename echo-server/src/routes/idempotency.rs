@@ -1,7 +1,10 @@
 //! `Idempotency-Key`: the same request twice is one job.
 //!
-//! The key is reserved before the body is read. A request that dies leaves a reservation that ends by
-//! itself; one that fails lets the key go.
+//! The key is reserved before the body is read, and answered in the transaction that keeps the job: not
+//! even a request whose outcome nobody knows can be repeated by another one. A request that dies leaves a
+//! reservation that ends by itself; one that fails lets the key go.
+
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -12,10 +15,11 @@ use crate::clock::now_ms;
 use crate::error::Problem;
 use crate::job::{Job, summary_json};
 use crate::secrets::sha256_hex;
-use crate::store::{Answered, RequestKey, Reserved};
+use crate::store::{Answer, Answered, RequestKey, Reserved};
+use crate::trace;
 
 /// The key of a request, reserved for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Reservation {
     tenant: String,
     route: &'static str,
@@ -71,32 +75,81 @@ impl Reservation {
         let status = StatusCode::from_u16(known.status).unwrap_or(StatusCode::OK);
         let json = [("content-type", "application/json"), ("idempotent-replayed", "true")];
         let mut response = (status, json, known.body.clone()).into_response();
-        let location = format!("/api/v1/transcription/{}", known.job_id);
+        let kind = if self.route == "batch" { "batch" } else { "transcription" };
+        let location = format!("/api/v1/{kind}/{}", known.job_id);
         if let Ok(location) = HeaderValue::from_str(&location) {
             response.headers_mut().insert("location", location);
         }
         Ok(Some(response))
     }
 
-    /// Keeps the answer, or lets the key go where there is none.
-    pub(super) async fn finish(self, app: &App, print: &str, outcome: &Result<Job, Problem>) {
-        if self.known.is_some() {
-            return;
-        }
-        let answer = outcome.as_ref().ok().map(|job| Answered {
-            fingerprint: print.to_owned(),
-            status: if job.state.is_final() { 200 } else { 202 },
-            job_id: job.id.clone(),
-            body: serde_json::Value::Object(summary_json(job)).to_string(),
-        });
-        let kept = app.db.call(move |store| {
+    /// What the key will stand for once a job is kept.
+    pub(super) fn answer(&self, print: String) -> Answer {
+        let told = move |jobs: &[Job]| jobs.first().map(|job| answered(&print, job));
+        self.answer_with(told)
+    }
+
+    /// The same in words of the caller's.
+    pub(super) fn answer_with(
+        &self,
+        told: impl Fn(&[Job]) -> Option<Answered> + Send + Sync + 'static,
+    ) -> Answer {
+        let (tenant, key) = (self.tenant.clone(), self.key.clone());
+        Answer { tenant, route: self.route, key, told: Box::new(told) }
+    }
+
+    /// Lets the key go of a request that has made no job.
+    async fn let_go(self, app: &App) {
+        let free = app.db.call(move |store| {
             let key = RequestKey { tenant: &self.tenant, route: self.route, key: &self.key };
-            store.keep_answer(&key, answer.as_ref(), now_ms())
+            store.keep_answer(&key, None, now_ms())
         });
-        if let Err(error) = kept.await {
-            tracing::warn!(%error, "an idempotency key could not be kept");
+        if let Err(error) = free.await {
+            tracing::warn!(%error, "an idempotency key could not be freed");
         }
     }
+}
+
+fn answered(print: &str, job: &Job) -> Answered {
+    Answered {
+        fingerprint: print.to_owned(),
+        status: if job.state.is_final() { 200 } else { 202 },
+        job_id: job.id.clone(),
+        body: serde_json::Value::Object(summary_json(job)).to_string(),
+    }
+}
+
+/// Keeps the answer of a request that has found its job made.
+pub(super) async fn keep(app: &App, answer: Answer, job: &Job) {
+    let Some(told) = (answer.told)(std::slice::from_ref(job)) else { return };
+    let kept =
+        app.db.call(move |store| store.keep_answer(&answer.key(), Some(&told), now_ms())).await;
+    if let Err(error) = kept {
+        tracing::warn!(%error, "an idempotency key could not be kept");
+    }
+}
+
+/// Makes jobs to the end, even if the client hangs up meanwhile: what follows from them is part of it.
+pub(super) async fn settle<T: Send + 'static>(
+    app: &Arc<App>,
+    key: Option<Reservation>,
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    let app = Arc::clone(app);
+    let work = async move {
+        let outcome = work.await;
+        if outcome.is_err()
+            && let Some(key) = key
+        {
+            key.let_go(&app).await;
+        }
+        outcome
+    };
+    let ended = tokio::spawn(trace::within(trace::current(), work)).await;
+    ended.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request was not worked on to its end");
+        Err(Problem::internal())
+    })
 }
 
 /// What makes two requests the same.

@@ -13,6 +13,11 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::Problem;
+use crate::trace;
+use crate::upload;
+
+/// The longest body that is no upload.
+const MAX_BODY_BYTES: usize = 2 << 20;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,8 +32,14 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let id = request_id(request.headers());
-    let mut response = next.run(request).await;
+    let mut span = app.traces.request(&method, route.as_deref(), request.headers());
+    span.set("request.id", id.clone());
+    let mut response = trace::within(span.context(), next.run(request)).await;
     let status = response.status();
+    span.set("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.fail(status.as_u16().to_string());
+    }
     let time = started.elapsed();
     // Routes, not paths: their number is bounded.
     app.metrics.request(route.as_deref().unwrap_or("none"), method.as_str(), status.as_u16(), time);
@@ -45,6 +56,16 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// Reads the small body of a request whole before anybody works on it, so that no handler waits for
+/// a sender that is silent or drips.
+pub(super) async fn gather(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match upload::gather(body, MAX_BODY_BYTES).await {
+        Ok(bytes) => next.run(Request::from_parts(parts, bytes.into())).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// The client's identifier if it is a decent one, else a new one.
@@ -109,7 +130,7 @@ pub(super) async fn share(State(app): State<Arc<App>>, request: Request, next: N
         if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
     let exposed = "etag, location, retry-after, x-request-id, idempotent-replayed, \
         upload-offset, upload-length, upload-expires, upload-metadata, tus-resumable, tus-version, \

@@ -90,6 +90,7 @@ fn read(fields: Vec<TextField>) -> Result<(ListQuery, Option<u32>), Problem> {
             "created_after" => query.created_after = Some(time()?),
             "created_before" => query.created_before = Some(time()?),
             "external_id" => query.external_id = Some(value),
+            "batch_id" => query.batch_id = Some(value),
             "q" => query.name_part = Some(value).filter(|part| !part.is_empty()),
             "include_total" => {
                 query.has_total = match value.as_str() {

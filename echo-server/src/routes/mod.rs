@@ -1,6 +1,8 @@
 //! The endpoints. A handler extracts, calls and answers.
 
+mod batch;
 mod complete;
+mod compress;
 mod docs;
 mod download;
 mod events;
@@ -10,9 +12,12 @@ mod keys;
 mod layers;
 mod list;
 mod openai;
+mod operators;
+mod order;
 mod query;
 mod results;
 mod retry;
+mod secrets;
 mod stream;
 mod tickets;
 mod transcription;
@@ -23,6 +28,7 @@ mod usage;
 mod waveform;
 mod web;
 mod webhooks;
+mod yaml;
 
 pub use docs::OPENAPI;
 #[cfg(any(fuzzing, test))]
@@ -39,17 +45,33 @@ use crate::app::App;
 use crate::auth;
 use crate::error::Problem;
 
+/// The metrics alone, for everybody who reaches them.
+pub(crate) fn metrics_router(app: &Arc<App>) -> Router {
+    health::metrics_router(app)
+}
+
 /// All endpoints.
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let identified = || from_fn_with_state(Arc::clone(app), auth::require);
-    let api = Router::new()
-        .route("/upload/file", post(upload::file).layer(DefaultBodyLimit::disable()))
-        .route("/upload/url", post(url::url))
-        .route("/upload/complete", post(complete::complete))
+    // They read their bodies themselves, to the disk.
+    let uploads = Router::new()
+        .route("/upload/file", post(upload::file))
         .route("/uploads", post(uploads::create).options(uploads::options))
         .route("/uploads/{upload_id}", upload_methods())
-        .route("/transcription/{job_id}", get(transcription::show).delete(transcription::remove))
-        .route("/transcription/{job_id}/download", get(download::download))
+        .layer(DefaultBodyLimit::disable());
+    let api = Router::new()
+        .route("/upload/url", post(url::url))
+        .route("/upload/complete", post(complete::complete))
+        .route("/batch", post(batch::create))
+        .route("/batch/{batch_id}", get(batch::show))
+        .route(
+            "/transcription/{job_id}",
+            get(transcription::show).delete(transcription::remove).layer(from_fn(compress::gzip)),
+        )
+        .route(
+            "/transcription/{job_id}/download",
+            get(download::download).layer(from_fn(compress::gzip)),
+        )
         .route("/transcription/{job_id}/events", get(events::events))
         .route("/transcription/{job_id}/audio", get(download::audio))
         .route("/transcription/{job_id}/waveform", get(waveform::waveform))
@@ -66,19 +88,25 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/models", get(openai::own_models))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{key_id}", delete(keys::revoke))
+        .route("/webhook-secret", get(secrets::show))
+        .route("/webhook-secret/rotate", post(secrets::rotate))
+        .route("/workers", get(operators::workers))
+        .route("/admin/drain", post(operators::drain))
+        .layer(from_fn(layers::gather))
+        .merge(uploads)
         .fallback(not_found)
         .layer(identified());
     // Workers are told apart by their signature, not by a tenant's token.
     let workers = Router::new()
         .route("/webhooks/transcription", post(webhooks::transcription))
-        .layer(DefaultBodyLimit::max(webhooks::MAX_BODY_BYTES))
-        .route("/worker/jobs/{job_id}/audio", get(download::leased_audio));
+        .route("/worker/jobs/{job_id}/audio", get(download::leased_audio))
+        .route("/worker/jobs/{job_id}/checkpoint", get(download::leased_checkpoint));
     Router::new()
         .nest("/api/v1", workers.merge(api))
         .nest("/v1", openai::router().layer(identified()).layer(from_fn(openai::envelope)))
         .merge(health::router(app))
-        .merge(docs::router(app))
-        .merge(web::router(app))
+        .merge(docs::router(app).layer(from_fn(compress::gzip)))
+        .merge(web::router(app).layer(from_fn(compress::gzip)))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(Arc::clone(app), layers::share))
@@ -94,7 +122,6 @@ fn upload_methods() -> MethodRouter<Arc<App>> {
         .delete(uploads::one)
         .post(uploads::one)
         .options(uploads::options)
-        .layer(DefaultBodyLimit::disable())
 }
 
 async fn not_found() -> Problem {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::app::App;
 use crate::error::Problem;
 use crate::job::{Job, State};
+use crate::upload::unread;
 
 /// The result of a completed job, as JSON text.
 ///
@@ -37,10 +38,6 @@ pub(super) async fn result_of(app: &App, job: &Job) -> Result<Bytes, Problem> {
             app.cache.put(key, result.clone()).await;
             Ok(result)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(gone()),
-        Err(error) => {
-            tracing::error!(job.id = %job.id, %error, "a result could not be read");
-            Err(Problem::internal())
-        }
+        Err(error) => Err(unread(error, gone)),
     }
 }

@@ -19,6 +19,7 @@ use crate::clock::now_ms;
 use crate::error::{Answer, Problem};
 use crate::job::{Job, State as JobState, job_json, summary_json};
 use crate::store::{Attempt, Cancellation};
+use crate::trace;
 use crate::worker;
 
 /// The longest wait of a request.
@@ -60,11 +61,7 @@ pub(super) async fn show(
     })
     .await?;
     let etag = job.etag();
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|text| text.to_str().ok());
-    let is_known = known.is_some_and(|tags| {
-        tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*")
-    });
-    let mut response = if is_known {
+    let mut response = if is_known(&headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let attempts = attempts(&app, &job).await?;
@@ -76,6 +73,14 @@ pub(super) async fn show(
         response.headers_mut().insert(header::ETAG, etag);
     }
     Ok(response)
+}
+
+/// Whether `If-None-Match` names an entity tag.
+pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|text| text.to_str().ok());
+    known.is_some_and(|tags| {
+        tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*")
+    })
 }
 
 /// Waits until a job is as wanted, at most so long, and returns it as it is then.
@@ -155,6 +160,7 @@ pub(super) async fn remove(
         }
         Cancellation::Done(job) => {
             worker::announce(&app, &job);
+            trace::job_ended(&app, &job.id).await;
             caller.audit(&app, "cancel", &id).await;
             let status = if purge { StatusCode::ACCEPTED } else { StatusCode::OK };
             Ok(ended(status, summary_json(&job)))

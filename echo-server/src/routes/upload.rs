@@ -13,8 +13,9 @@ use super::query::Query;
 use super::transcription::wait_for;
 use crate::app::App;
 use crate::auth::{Caller, WRITE};
-use crate::error::{Answer, Problem};
+use crate::error::{self, Problem};
 use crate::job::{Job, Submission, TextField, summary_json};
+use crate::store::Answer;
 use crate::submit::{check_room, submit_file};
 use crate::upload::{self, Received};
 
@@ -24,7 +25,7 @@ pub(super) async fn file(
     caller: Caller,
     Query(query): Query<Vec<TextField>>,
     request: Request,
-) -> Answer {
+) -> error::Answer {
     caller.may(WRITE)?;
     check_room(&app, &caller).await?;
     let turn = upload::admit(&app, request.headers()).await?;
@@ -32,20 +33,18 @@ pub(super) async fn file(
     let key = idempotency::reserve(&app, &caller, "file", &headers).await?;
     let received = upload::receive(&app, request).await;
     drop(turn);
-    let print = received.as_ref().map_or_else(|_| String::new(), |file| print(file, &query));
-    if let (Some(key), Ok(_)) = (&key, &received)
-        && let Some(replay) = key.replay(&print)?
-    {
-        return Ok(replay);
+    let mut answer = None;
+    if let (Some(key), Ok(received)) = (&key, &received) {
+        let print = print(received, &query);
+        if let Some(replay) = key.replay(&print)? {
+            return Ok(replay);
+        }
+        answer = Some(key.answer(print));
     }
-    let outcome = match received {
-        Ok(received) => accept(&app, &caller, &headers, received, query).await,
-        Err(problem) => Err(problem),
-    };
-    if let Some(key) = key {
-        key.finish(&app, &print, &outcome).await;
-    }
-    let job = wait_if_preferred(&app, &caller, &headers, outcome?).await?;
+    let (own, asker, sent) = (Arc::clone(&app), caller.clone(), headers.clone());
+    let work = async move { accept(&own, &asker, &sent, received?, query, answer).await };
+    let job = idempotency::settle(&app, key, work).await?;
+    let job = wait_if_preferred(&app, &caller, &headers, job).await?;
     Ok(submitted(&app, &job))
 }
 
@@ -55,12 +54,13 @@ async fn accept(
     headers: &HeaderMap,
     mut received: Received,
     query: Vec<TextField>,
+    answer: Option<Answer>,
 ) -> Result<Job, Problem> {
     check_digest(headers, &received.blob.hash)?;
     let mut fields = std::mem::take(&mut received.fields);
     fields.extend(query);
     let submission = read_options(fields, &app.config.model)?;
-    submit_file(app, caller, &received, submission).await
+    submit_file(app, caller, &received, submission, answer).await
 }
 
 /// What makes two uploads the same: the sound and the options.

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
-use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 
+use super::order::Order;
 use super::{idempotency, upload};
-use crate::app::{App, Drain};
-use crate::auth::{Caller, WRITE};
-use crate::error::{Answer, Problem};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::{self, Problem};
 use crate::job::{Job, Source, Submission};
 use crate::outbound::{Origin, Policy, Url};
 use crate::secrets::seal;
+use crate::store::Answer;
 use crate::submit::{check_room, submit};
 use crate::upload::clean_filename;
 
@@ -22,59 +22,55 @@ use crate::upload::clean_filename;
 const HEADERS: [&str; 4] = ["authorization", "cookie", "referer", "user-agent"];
 
 /// Takes an address with options.
-pub(super) async fn url(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Result<axum::Json<Map<String, Value>>, JsonRejection>,
-) -> Answer {
-    caller.may(WRITE)?;
-    if app.drain_phase() >= Drain::Refusing {
-        return Err(Problem::new(503, "draining", "the server is going down").retry_after(5));
-    }
+pub(super) async fn url(State(app): State<Arc<App>>, order: Order) -> error::Answer {
+    let Order { caller, headers, body, print } = order;
     check_room(&app, &caller).await?;
-    let axum::Json(body) =
-        body.map_err(|error| Problem::new(400, "bad_query", error.body_text()))?;
-    let print = idempotency::print(&[&Value::Object(body.clone()).to_string()]);
     let key = idempotency::reserve(&app, &caller, "url", &headers).await?;
     if let Some(replay) = key.as_ref().map_or(Ok(None), |key| key.replay(&print))? {
         return Ok(replay);
     }
-    let outcome = accept(&app, &caller, body).await;
-    if let Some(key) = key {
-        key.finish(&app, &print, &outcome).await;
-    }
-    Ok(upload::submitted(&app, &outcome?))
+    let answer = key.as_ref().map(|key| key.answer(print));
+    let own = Arc::clone(&app);
+    let work = async move { accept(&own, &caller, body, answer).await };
+    let job = idempotency::settle(&app, key, work).await?;
+    Ok(upload::submitted(&app, &job))
 }
 
 async fn accept(
     app: &Arc<App>,
     caller: &Caller,
     mut body: Map<String, Value>,
+    answer: Option<Answer>,
 ) -> Result<Job, Problem> {
     let invalid = |detail: &str| Problem::new(422, "invalid_url", detail);
     let Some(Value::String(text)) = body.remove("url") else {
         return Err(invalid("`url` is missing"));
     };
-    let url = Url::parse(&text).ok_or_else(|| {
+    let source = source(app, &text, body.remove("headers"))?;
+    let submission = Submission::from_map(merged(body)?, &app.config.model)?;
+    submit(app, caller, source, submission, answer).await
+}
+
+/// A source at an address that may be asked, as far as can be told without asking.
+pub(super) fn source(app: &App, text: &str, headers: Option<Value>) -> Result<Source, Problem> {
+    let invalid = |detail: &str| Problem::new(422, "invalid_url", detail);
+    let url = Url::parse(text).ok_or_else(|| {
         invalid("expected http:// or https://, at most 2048 characters, without user and password")
     })?;
-    let headers = source_headers(body.remove("headers"))?;
-    let submission = Submission::from_map(merged(body)?, &app.config.model)?;
+    let headers = source_headers(headers)?;
     let policy = Policy::new(&app.config);
     policy
         .check_form(&url)
         .map_err(|_| Problem::new(422, "fetch_blocked", "the address is not allowed"))?;
     let origin = Origin { url: url.to_string(), headers };
     let sealed = serde_json::to_string(&origin).ok().and_then(|text| seal(&app.master_key, &text));
-    let source = Source {
+    Ok(Source {
         kind: "url".to_owned(),
         filename: url.file_name().map(clean_filename),
         url: Some(url.without_query()),
         sealed: Some(sealed.ok_or_else(Problem::internal)?),
         ..Source::default()
-    };
-    submit(app, caller, source, None, submission).await
+    })
 }
 
 /// Options beside `url` and those below `options`, which must not contradict.

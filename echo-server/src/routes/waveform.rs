@@ -1,6 +1,5 @@
 //! `GET /transcription/{job_id}/waveform`: the recording as a line to be drawn.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use super::transcription::wait_for;
 use crate::app::App;
 use crate::auth::{Caller, READ};
 use crate::error::{Answer, Problem};
+use crate::upload::unread;
 use crate::waveform::{DEFAULT_POINTS, MAX_POINTS, Waveform};
 
 /// The query.
@@ -40,16 +40,11 @@ pub(super) async fn waveform(
     let is_over = job.state.is_final();
     let hash = job.blob_hash.as_deref();
     let Some(hash) = hash else { return Err(if is_over { gone() } else { not_ready() }) };
-    let json = app.files.waveform(hash).await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if is_over => {
-            Problem::new(404, "not_found", "there is no waveform of this recording")
-        }
-        io::ErrorKind::NotFound => not_ready(),
-        _ => {
-            tracing::error!(job.id = %job.id, %error, "a waveform could not be read");
-            Problem::internal()
-        }
-    })?;
+    let missing = || match is_over {
+        true => Problem::new(404, "not_found", "there is no waveform of this recording"),
+        false => not_ready(),
+    };
+    let json = app.files.waveform(hash).await.map_err(|error| unread(error, missing))?;
     let whole: Waveform = serde_json::from_slice(&json).map_err(|error| {
         tracing::error!(job.id = %job.id, %error, "a waveform could not be understood");
         Problem::internal()

@@ -37,6 +37,9 @@ pub enum StoreError {
     /// It keeps no text like this; no row has it.
     #[error("a text has a character that the database does not keep")]
     Unfit,
+    /// Another request with the same idempotency key has kept its jobs.
+    #[error("the key was used meanwhile")]
+    KeyUsed,
     /// There is no room for the change.
     #[error("the disk is full")]
     Full,
@@ -58,10 +61,40 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub trait Store: Send + Sync {
     /// Keeps a new job. One whose result exists is born completed; one whose like is under way
     /// follows it.
-    fn submit(&self, job: &NewJob, now: i64) -> Result<Job>;
+    fn submit(&self, job: &NewJob, now: i64) -> Result<Job> {
+        self.submit_answered(job, None, now)
+    }
+
+    /// The same, and with it the answer of its idempotency key: there are both or neither, so that a
+    /// request sent again never makes a second job, whatever became of the first one.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyUsed`] if the key stands for another answer.
+    fn submit_answered(&self, job: &NewJob, answer: Option<&Answer>, now: i64) -> Result<Job>;
+
+    /// Keeps jobs that are asked for together: all of them, or none. When the last of them ends, that is
+    /// noted once, in the same transaction.
+    fn submit_batch(&self, batch: &NewBatch, jobs: &[NewJob], now: i64) -> Result<Vec<Job>> {
+        self.submit_batch_answered(batch, jobs, None, now)
+    }
+
+    /// The same with the answer of an idempotency key, as in [`Store::submit_answered`].
+    ///
+    /// # Errors
+    /// [`StoreError::KeyUsed`] if the key stands for another answer.
+    fn submit_batch_answered(
+        &self,
+        batch: &NewBatch,
+        jobs: &[NewJob],
+        answer: Option<&Answer>,
+        now: i64,
+    ) -> Result<Vec<Job>>;
+
+    /// A batch of a tenant.
+    fn batch(&self, tenant: &str, id: &str) -> Result<Option<Batch>>;
 
     /// Gives the lease of the next job of a phase: higher priority first, then whose tenant runs
-    /// least, then the oldest.
+    /// least, then the oldest. Of one tenant not more than [`MAX_FETCHES_OF_TENANT`] are fetched at once.
     fn claim(&self, phase: Phase, claim: &Claim<'_>, now: i64) -> Result<Option<Claimed>>;
 
     /// Gives the lease of one job, if it waits.
@@ -69,6 +102,10 @@ pub trait Store: Send + Sync {
 
     /// Prolongs a lease and keeps what its holder tells; says whether the job shall be cancelled.
     fn renew(&self, lease: &Lease, report: &Report, until: i64, now: i64) -> Result<Renewed>;
+
+    /// What earlier attempts have done of a job, part by part, as their holders told it. All of it is
+    /// forgotten when the job ends.
+    fn checkpoints(&self, lease: &Lease) -> Result<Vec<String>>;
 
     /// The source of a job has been fetched: it waits to be run, follows, or is done.
     fn fetched(&self, lease: &Lease, blob: &Fetched, now: i64) -> Result<Job>;
@@ -134,6 +171,9 @@ pub trait Store: Send + Sync {
     /// The attempts of a job.
     fn attempts(&self, id: &str) -> Result<Vec<Attempt>>;
 
+    /// A job with its attempts, whoever's it is; for traces.
+    fn history(&self, id: &str) -> Result<Option<(Job, Vec<Attempt>)>>;
+
     /// How many jobs wait and run.
     fn load(&self, tenant: &str) -> Result<Load>;
 
@@ -146,8 +186,12 @@ pub trait Store: Send + Sync {
     /// Takes deliveries that are due, so that nobody else does before `busy_until`.
     fn due_deliveries(&self, limit: u32, now: i64, busy_until: i64) -> Result<Vec<Due>>;
 
-    /// Notes a try, and when the next one is, if any.
-    fn delivery_tried(&self, id: &str, outcome: &Tried, now: i64) -> Result<()>;
+    /// Notes a try, and when the next one is, if any. A delivery that is over by now stays as it is, and
+    /// so does one that was tried meanwhile.
+    fn delivery_tried(&self, outcome: &Tried, now: i64) -> Result<()>;
+
+    /// Gives back deliveries that were taken and not tried, each with the time when it is due again.
+    fn put_off_deliveries(&self, until: &[(Due, i64)], now: i64) -> Result<()>;
 
     /// The deliveries of a job of a tenant.
     fn deliveries(&self, tenant: &str, job: &str) -> Result<Vec<Delivery>>;
@@ -158,7 +202,8 @@ pub trait Store: Send + Sync {
     /// Reserves an idempotency key, or says what it stands for.
     fn reserve_key(&self, key: &RequestKey<'_>, now: i64) -> Result<Reserved>;
 
-    /// Keeps the answer of a request with an idempotency key; `None` lets the key go.
+    /// Keeps the answer of a request with an idempotency key, unless it has one; `None` lets a key
+    /// go that has none.
     fn keep_answer(&self, key: &RequestKey<'_>, answer: Option<&Answered>, now: i64) -> Result<()>;
 
     /// The answer that an inbound message got, if it came before.
@@ -179,11 +224,20 @@ pub trait Store: Send + Sync {
     /// Takes an API key back.
     fn revoke_key(&self, tenant: &str, id: &str, now: i64) -> Result<bool>;
 
+    /// How often a tenant's secret of callbacks was changed.
+    fn rotation(&self, tenant: &str) -> Result<Rotation>;
+
+    /// Changes it once more.
+    fn rotate(&self, tenant: &str, now: i64) -> Result<Rotation>;
+
+    /// Workers with attempts that began after a moment or are under way; for operators.
+    fn workers(&self, since: i64) -> Result<Vec<WorkerSeen>>;
+
     /// Notes who did what.
     fn audit(&self, entry: &AuditEntry, now: i64) -> Result<()>;
 
-    /// Forgets what is old, and tells what of it lies in storage.
-    fn expire(&self, before: &Horizon) -> Result<Orphans>;
+    /// Forgets what is old, some of it if it is much.
+    fn expire(&self, before: &Horizon) -> Result<Expired>;
 
     /// Whether a blob or a result is still needed.
     fn is_needed(&self, name: &str) -> Result<bool>;

@@ -11,6 +11,7 @@ use crate::job::{Callback, CallbackEvent, JobOptions, Source};
 #[allow(dead_code, unreachable_pub, reason = "of use to other tests")]
 mod services;
 
+mod checkpoints;
 mod clock;
 mod many;
 mod postgres;
@@ -51,14 +52,27 @@ suite!(
     a_passing_error_is_tried_again_later,
     tenants_see_nothing_of_each_other,
     who_runs_least_is_next,
+    a_tenant_has_two_sources_fetched_at_once,
+    a_source_that_came_after_its_cancellation_is_not_run,
     pages_by_cursor_have_no_gap_and_no_double,
+    notes_of_the_client_are_found_as_text,
     purged_jobs_leave_what_others_need,
     an_idempotency_key_stands_for_one_answer,
     what_jobs_took_is_summed_by_day,
     a_waiting_job_is_announced_until_somebody_has_it,
+    a_delivery_that_is_over_stays_so_whatever_came_of_an_older_try,
+    a_rotation_is_of_one_tenant_and_counted,
+    workers_are_seen_by_their_attempts,
+    a_batch_is_complete_once_when_its_last_job_ends,
+    a_batch_of_known_results_is_complete_at_once,
+    checkpoints::the_next_attempt_goes_on_from_a_checkpoint,
+    checkpoints::what_cannot_be_gone_on_from_is_told_anew,
+    checkpoints::an_heir_goes_on_from_the_checkpoint_of_its_leader,
+    checkpoints::a_job_that_is_over_has_no_checkpoint,
     any_history_keeps_the_promises,
     many::many_at_once_do_each_job_once,
     many::the_same_sound_at_once_runs_once,
+    many::the_last_jobs_of_a_batch_at_once_complete_it_once,
 );
 
 fn new_job(tenant: &str, cache_key: &str) -> NewJob {
@@ -83,12 +97,16 @@ fn new_job(tenant: &str, cache_key: &str) -> NewJob {
         metadata: Map::new(),
         external_id: None,
         retry_of: None,
+        traceparent: None,
+        batch_id: None,
         max_attempts: 3,
     }
 }
 
 fn claim(store: &dyn Store, now: i64) -> Option<Claimed> {
-    store.claim(Phase::Run, &Claim { owner: "worker", until: now + MINUTE }, now).unwrap()
+    store
+        .claim(Phase::Run, &Claim { owner: "worker", until: now + MINUTE, resumes: true }, now)
+        .unwrap()
 }
 
 fn is_fenced<T: std::fmt::Debug>(result: Result<T>) -> bool {
@@ -231,6 +249,50 @@ fn who_runs_least_is_next(new: New) {
     assert_eq!(claim(store, 31).unwrap().job.id, urgent.id);
 }
 
+/// A job whose sound is to be fetched.
+fn new_source(tenant: &str) -> NewJob {
+    NewJob { blob: None, ..new_job(tenant, "") }
+}
+
+fn claim_source(store: &dyn Store, now: i64) -> Option<Claimed> {
+    let claim = Claim { owner: "fetch", until: now + MINUTE, resumes: false };
+    store.claim(Phase::Fetch, &claim, now).unwrap()
+}
+
+fn a_tenant_has_two_sources_fetched_at_once(new: New) {
+    let store = &*new();
+    for n in 0..4 {
+        store.submit(&new_source("greedy"), n).unwrap();
+    }
+    store.submit(&new_source("small"), 10).unwrap();
+    let claimed: Vec<_> = (0..4).filter_map(|_| claim_source(store, 20)).collect();
+    let tenants: Vec<_> = claimed.iter().map(|claimed| &*claimed.job.tenant).collect();
+    assert_eq!(tenants, ["greedy", "small", "greedy"]);
+    // What runs does not count, and what is over does not.
+    let blob = new_job("greedy", "k").blob.unwrap();
+    store.fetched(&claimed[0].lease, &blob, 21).unwrap();
+    assert_eq!(claim(store, 22).unwrap().job.tenant, "greedy");
+    assert_eq!(claim_source(store, 23).unwrap().job.tenant, "greedy");
+    assert!(claim_source(store, 24).is_none());
+}
+
+fn a_source_that_came_after_its_cancellation_is_not_run(new: New) {
+    let store = &*new();
+    for cache_key in ["new", "known"] {
+        if cache_key == "known" {
+            store.submit(&new_job("a", cache_key), 0).unwrap();
+            let known = claim(store, 1).unwrap();
+            store.complete(&known.lease, Usage::default(), 1.0, 2).unwrap();
+        }
+        let job = store.submit(&new_source("a"), 3).unwrap();
+        let claimed = claim_source(store, 4).unwrap();
+        store.cancel("a", &job.id, false, 5).unwrap();
+        let blob = new_job("a", cache_key).blob.unwrap();
+        let ended = store.fetched(&claimed.lease, &blob, 6).unwrap();
+        assert_eq!((ended.state, ended.commits), (State::Cancelled, 0), "{cache_key}");
+    }
+}
+
 fn pages_by_cursor_have_no_gap_and_no_double(new: New) {
     let store = &*new();
     let mut all = Vec::new();
@@ -252,6 +314,27 @@ fn pages_by_cursor_have_no_gap_and_no_double(new: New) {
     seen.sort();
     all.sort();
     assert_eq!(seen, all);
+}
+
+fn notes_of_the_client_are_found_as_text(new: New) {
+    let store = &*new();
+    let notes =
+        serde_json::json!({"n": 42, "x": 1.5, "yes": true, "no": false, "t": "07", "z": null});
+    let serde_json::Value::Object(metadata) = notes else { unreachable!() };
+    let id = store.submit(&NewJob { metadata, ..new_job("a", "k") }, 0).unwrap().id;
+    let found = |key: &str, value: &str| {
+        let metadata = vec![(key.to_owned(), value.to_owned())];
+        let query = ListQuery { limit: 9, metadata, ..ListQuery::default() };
+        store.list("a", &query).unwrap().jobs.iter().any(|job| job.id == id)
+    };
+    for (key, value) in [("n", "42"), ("x", "1.5"), ("yes", "true"), ("no", "false"), ("t", "07")] {
+        assert!(found(key, value), "{key} {value}");
+    }
+    for (key, value) in
+        [("n", "42.0"), ("yes", "1"), ("t", "7"), ("z", "null"), ("z", ""), ("o", "")]
+    {
+        assert!(!found(key, value), "{key} {value}");
+    }
 }
 
 fn purged_jobs_leave_what_others_need(new: New) {
@@ -281,6 +364,32 @@ fn an_idempotency_key_stands_for_one_answer(new: New) {
     );
     let day = 25 * 60 * MINUTE;
     assert!(matches!(store.reserve_key(&key, day).unwrap(), Reserved::Fresh));
+    // It is answered with its job, or there is no job.
+    let answer = |id: &str| {
+        let id = id.to_owned();
+        let told = move |jobs: &[Job]| {
+            let job_id = format!("{id} {}", jobs.len());
+            let body = jobs[0].id.clone();
+            Some(Answered { fingerprint: "f".into(), status: 202, job_id, body })
+        };
+        let (tenant, key) = ("a".to_owned(), "y".to_owned());
+        Answer { tenant, route: "upload", key, told: Box::new(told) }
+    };
+    let other = RequestKey { key: "y", ..key };
+    assert!(matches!(store.reserve_key(&other, 0).unwrap(), Reserved::Fresh));
+    let job = store.submit_answered(&new_job("a", "k"), Some(&answer("1")), 1).unwrap();
+    store.keep_answer(&other, None, 2).unwrap();
+    let known = store.reserve_key(&other, 3).unwrap();
+    let is_first =
+        |known| matches!(known, Reserved::Answered(a) if (&*a.job_id, &a.body) == ("1 1", &job.id));
+    assert!(is_first(known));
+    let second = store.submit_answered(&new_job("a", "l"), Some(&answer("2")), 4);
+    assert!(matches!(second, Err(StoreError::KeyUsed)), "{second:?}");
+    let jobs = [job_of_batch("b", "m")];
+    let third = store.submit_batch_answered(&new_batch("b"), &jobs, Some(&answer("3")), 5);
+    assert!(matches!(third, Err(StoreError::KeyUsed)), "{third:?}");
+    assert_eq!(store.load("a").unwrap().pending, 1);
+    assert!(is_first(store.reserve_key(&other, 6).unwrap()));
     // A request that died leaves its key for ten minutes.
     assert!(matches!(store.reserve_key(&key, day + 11 * MINUTE).unwrap(), Reserved::Fresh));
 }
@@ -321,8 +430,10 @@ fn a_waiting_job_is_announced_until_somebody_has_it(new: New) {
     let ids: Vec<_> = waiting.iter().map(|job| job.id.as_str()).collect();
     assert_eq!(ids, [&*urgent.id, &*job.id]);
     // Claimed before it was noted: an announcement of another epoch says nothing.
-    let claimed =
-        store.claim_job(&urgent.id, &Claim { owner: "w", until: MINUTE }, 4).unwrap().unwrap();
+    let claimed = store
+        .claim_job(&urgent.id, &Claim { owner: "w", until: MINUTE, resumes: true }, 4)
+        .unwrap()
+        .unwrap();
     store.announced(&waiting, 5).unwrap();
     assert!(store.unannounced(10, 6).unwrap().is_empty());
     store.release(&claimed.lease, 7).unwrap();
@@ -330,6 +441,141 @@ fn a_waiting_job_is_announced_until_somebody_has_it(new: New) {
     assert_eq!(store.forget_announcements(Some(5), 9).unwrap(), 0);
     assert_eq!(store.forget_announcements(None, 9).unwrap(), 1);
     assert_eq!(store.unannounced(10, 10).unwrap().len(), 2);
+}
+
+fn new_batch(id: &str) -> NewBatch {
+    NewBatch {
+        id: id.to_owned(),
+        tenant: "a".to_owned(),
+        callback: new_job("a", "k").callback,
+        traceparent: None,
+    }
+}
+
+fn job_of_batch(batch: &str, cache_key: &str) -> NewJob {
+    NewJob { batch_id: Some(batch.to_owned()), callback: None, ..new_job("a", cache_key) }
+}
+
+/// Batches that somebody has to be told of.
+fn told(store: &dyn Store, now: i64) -> Vec<Batch> {
+    let due = store.due_deliveries(100, now, now).unwrap();
+    let batch = |due: Due| match due.about {
+        About::Batch(batch) => Some(*batch),
+        About::Job(_) => None,
+    };
+    due.into_iter().filter_map(batch).collect()
+}
+
+fn a_batch_is_complete_once_when_its_last_job_ends(new: New) {
+    let store = &*new();
+    let jobs: Vec<NewJob> =
+        ["k", "k", "l", "m"].iter().map(|key| job_of_batch("b1", key)).collect();
+    let jobs = store.submit_batch(&new_batch("b1"), &jobs, 1).unwrap();
+    store.submit(&new_job("a", "z"), 2).unwrap();
+    // The first has a follower, which ends with it.
+    store.complete(&claim(store, 3).unwrap().lease, Usage::default(), 1.0, 4).unwrap();
+    let held = claim(store, 5).unwrap();
+    let error = JobError::lasting("decode_failed", "x");
+    assert_eq!(store.fail(&held.lease, &error, 6).unwrap().state, State::Failed);
+    let open = store.batch("a", "b1").unwrap().unwrap();
+    let mut counts = open.counts.clone();
+    counts.sort_by_key(|(state, _)| state.as_str());
+    assert_eq!(counts, [(State::Completed, 2), (State::Failed, 1), (State::Pending, 1)]);
+    assert_eq!((open.completed_at, told(store, 7).len()), (None, 0));
+    store.cancel("a", &jobs[3].id, false, 8).unwrap().unwrap();
+    let done = store.batch("a", "b1").unwrap().unwrap();
+    assert_eq!(done.completed_at, Some(8));
+    assert_eq!(told(store, 9), [done]);
+    store.cancel("a", &jobs[3].id, false, 10).unwrap().unwrap();
+    assert_eq!(told(store, 11).len(), 1, "the same delivery, not another one");
+    // Nobody else's business, and not mixed with other jobs.
+    assert!(store.batch("b", "b1").unwrap().is_none() && store.batch("a", "b2").unwrap().is_none());
+    let query = ListQuery { limit: 10, batch_id: Some("b1".to_owned()), ..ListQuery::default() };
+    assert_eq!(store.list("a", &query).unwrap().jobs.len(), 4);
+    assert!(store.list("b", &query).unwrap().jobs.is_empty());
+    // Long after, its receiver is forgotten.
+    store.expire(&Horizon { results: Some(100), now: 200, ..Horizon::default() }).unwrap();
+    assert!(store.batch("a", "b1").unwrap().unwrap().callback.is_none());
+    assert!(told(store, 300).is_empty());
+}
+
+fn a_batch_of_known_results_is_complete_at_once(new: New) {
+    let store = &*new();
+    store.submit(&new_job("a", "k"), 1).unwrap();
+    store.complete(&claim(store, 2).unwrap().lease, Usage::default(), 1.0, 3).unwrap();
+    let jobs = [job_of_batch("b1", "k"), job_of_batch("b1", "k")];
+    let jobs = store.submit_batch(&new_batch("b1"), &jobs, 4).unwrap();
+    assert!(jobs.iter().all(|job| job.state == State::Completed && job.is_cached));
+    assert_eq!(store.batch("a", "b1").unwrap().unwrap().completed_at, Some(4));
+    assert_eq!(told(store, 5).len(), 1);
+    // One whose items were all refused.
+    store.submit_batch(&new_batch("b2"), &[], 6).unwrap();
+    assert_eq!(store.batch("a", "b2").unwrap().unwrap().completed_at, Some(6));
+    // All jobs or none: an id that is taken undoes the others.
+    let fresh = job_of_batch("b3", "n");
+    let taken = NewJob { id: jobs[0].id.clone(), ..job_of_batch("b3", "o") };
+    store.submit_batch(&new_batch("b3"), &[fresh.clone(), taken], 7).unwrap_err();
+    assert!(store.job("a", &fresh.id).unwrap().is_none());
+    assert!(store.batch("a", "b3").unwrap().is_none());
+}
+
+fn a_delivery_that_is_over_stays_so_whatever_came_of_an_older_try(new: New) {
+    let store = &*new();
+    let job = store.submit(&new_job("a", "k"), 1).unwrap();
+    let claimed = claim(store, 2).unwrap();
+    store.complete(&claimed.lease, Usage::default(), 1.0, 3).unwrap();
+    let due = store.due_deliveries(9, 4, 5).unwrap().remove(0);
+    // Taken again, because whoever has it is slow.
+    let again = store.due_deliveries(9, 6, 7).unwrap().remove(0);
+    assert_eq!((&again.id, again.tries), (&due.id, 0));
+    let tried = |state, tries| Tried {
+        id: due.id.clone(),
+        tries,
+        note: Try { at: String::new(), status: None, latency_ms: 1, error: None },
+        state,
+        next_at: (state == DeliveryState::Pending).then_some(8),
+    };
+    let seen = || store.deliveries("a", &job.id).unwrap().remove(0);
+    store.put_off_deliveries(&[(again, 7)], 6).unwrap();
+    assert!(store.due_deliveries(9, 6, 7).unwrap().is_empty());
+    store.delivery_tried(&tried(DeliveryState::Pending, 0), 8).unwrap();
+    store.delivery_tried(&tried(DeliveryState::Pending, 0), 8).unwrap();
+    assert_eq!(seen().tries.as_array().map(Vec::len), Some(1), "one try, noted once");
+    store.delivery_tried(&tried(DeliveryState::Delivered, 1), 9).unwrap();
+    store.delivery_tried(&tried(DeliveryState::Pending, 1), 10).unwrap();
+    store.put_off_deliveries(&[(due.clone(), 11)], 10).unwrap();
+    assert_eq!((seen().state.as_str(), seen().next_at), ("delivered", None));
+    assert!(store.due_deliveries(9, 12, 13).unwrap().is_empty());
+}
+
+fn a_rotation_is_of_one_tenant_and_counted(new: New) {
+    let store = &*new();
+    assert_eq!(store.rotation("a").unwrap(), Rotation::default());
+    assert_eq!(store.rotate("a", 5).unwrap(), Rotation { count: 1, at: Some(5) });
+    assert_eq!(store.rotate("a", 9).unwrap(), Rotation { count: 2, at: Some(9) });
+    assert_eq!(store.rotation("a").unwrap(), Rotation { count: 2, at: Some(9) });
+    assert_eq!(store.rotation("b").unwrap(), Rotation::default());
+}
+
+fn workers_are_seen_by_their_attempts(new: New) {
+    let store = &*new();
+    let traced = NewJob { traceparent: Some("00-1-2-01".to_owned()), ..new_job("a", "k") };
+    let first = store.submit(&traced, 0).unwrap();
+    store.complete(&claim(store, 10).unwrap().lease, Usage::default(), 1.0, 20).unwrap();
+    store.submit(&new_job("b", "l"), 30).unwrap();
+    let held = claim(store, 40).unwrap();
+    let seen = |since| {
+        let all = store.workers(since).unwrap();
+        all.into_iter().map(|one| (one.worker_id, one.running, one.attempts)).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(0), [("worker".to_owned(), 1, 2)]);
+    // However long ago it began, what is under way is seen.
+    assert_eq!(seen(1000), [("worker".to_owned(), 1, 1)]);
+    store.complete(&held.lease, Usage::default(), 1.0, 50).unwrap();
+    assert!(seen(1000).is_empty());
+    let (job, attempts) = store.history(&first.id).unwrap().unwrap();
+    assert_eq!((job.traceparent.as_deref(), attempts.len()), (Some("00-1-2-01"), 1));
+    assert!(store.history("nobody's").unwrap().is_none());
 }
 
 /// Numbers that look random and are the same each time.

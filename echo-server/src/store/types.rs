@@ -31,6 +31,42 @@ pub struct NewJob {
     pub retry_of: Option<String>,
     /// Attempts allowed.
     pub max_attempts: u32,
+    /// The trace it is part of.
+    pub traceparent: Option<String>,
+    /// The batch it is part of.
+    pub batch_id: Option<String>,
+}
+
+/// Jobs that are asked for together, without the jobs.
+#[derive(Debug, Clone)]
+pub struct NewBatch {
+    /// A UUID of version 7.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// Who is told when all of its jobs are over.
+    pub callback: Option<Callback>,
+    /// The trace it is part of.
+    pub traceparent: Option<String>,
+}
+
+/// Jobs that were asked for together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// A UUID of version 7.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// Who is told when all of its jobs are over.
+    pub callback: Option<Callback>,
+    /// The trace it is part of.
+    pub traceparent: Option<String>,
+    /// When it was asked for.
+    pub created_at: i64,
+    /// When the last of its jobs was over.
+    pub completed_at: Option<i64>,
+    /// How many of its jobs are in which state; those that none is in are left out.
+    pub counts: Vec<(State, u64)>,
 }
 
 /// Sound that lies in storage.
@@ -46,6 +82,9 @@ pub struct Fetched {
     pub cache_key: String,
 }
 
+/// Sources of one tenant that are fetched at once, so that its slow ones do not keep out others'.
+pub const MAX_FETCHES_OF_TENANT: u32 = 2;
+
 /// Who wants a lease, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
@@ -53,6 +92,8 @@ pub struct Claim<'a> {
     pub owner: &'a str,
     /// When the lease runs out.
     pub until: i64,
+    /// Whether it can go on from checkpoints; for one that cannot they are forgotten.
+    pub resumes: bool,
 }
 
 /// The right to report on a job: whoever has the token of the newest epoch.
@@ -80,6 +121,8 @@ pub struct Claimed {
     pub token: String,
     /// The same as a lease.
     pub lease: Lease,
+    /// Until when the sound is done by earlier attempts, in seconds; `None` if there is no checkpoint.
+    pub resumes_at: Option<f64>,
 }
 
 impl Claimed {
@@ -111,6 +154,49 @@ pub struct Report {
     pub stage: Option<String>,
     /// Segments as they are decoded.
     pub segments: Option<Value>,
+    /// The number of the first of them in the whole transcript, so that none is told twice; without
+    /// it they follow those told before.
+    pub first_segment: Option<u64>,
+    /// What was done since the last part.
+    pub checkpoints: Vec<CheckpointPart>,
+    /// It could not go on from what was done: everything before this report is forgotten.
+    pub is_restart: bool,
+}
+
+/// A part of a job that is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckpointPart {
+    /// Until when the sound is done, in seconds.
+    pub reached_s: f64,
+    /// What the next attempt needs to know, as the worker wrote it.
+    pub data: String,
+}
+
+impl Report {
+    /// Adds what was told later.
+    pub fn add(&mut self, later: Self) {
+        if later.is_restart {
+            *self = later;
+            return;
+        }
+        self.progress = later.progress.or(self.progress);
+        self.stage = later.stage.or(self.stage.take());
+        match (&mut self.segments, later.segments) {
+            (Some(Value::Array(known)), Some(Value::Array(mut more))) => known.append(&mut more),
+            (_, None) => {}
+            (known, more) => (*known, self.first_segment) = (more, later.first_segment),
+        }
+        self.checkpoints.extend(later.checkpoints);
+    }
+
+    /// The segments that are news for a history which has `told` of them, and how many it has then.
+    pub(crate) fn untold(&self, told: u64) -> Option<(Value, u64)> {
+        let all = self.segments.as_ref()?.as_array()?;
+        let first = self.first_segment.unwrap_or(told);
+        let n_known = usize::try_from(told.saturating_sub(first)).unwrap_or(usize::MAX);
+        let news = all.get(n_known..).filter(|news| !news.is_empty())?;
+        Some((Value::from(news), first.saturating_add(all.len() as u64)))
+    }
 }
 
 /// The answer to a report.
@@ -151,6 +237,18 @@ pub struct Orphans {
     pub results: Vec<String>,
 }
 
+/// What was forgotten at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// What of it lies in storage.
+    pub orphans: Orphans,
+    /// Whether more of it is old: so much at once that others need not wait long.
+    pub has_more: bool,
+}
+
+/// The most jobs that are forgotten at once.
+pub(super) const MAX_EXPIRED: usize = 1000;
+
 /// What a list shall show.
 #[derive(Debug, Clone, Default)]
 pub struct ListQuery {
@@ -172,6 +270,8 @@ pub struct ListQuery {
     pub external_id: Option<String>,
     /// Only with these notes of the client.
     pub metadata: Vec<(String, String)>,
+    /// Only of this batch.
+    pub batch_id: Option<String>,
     /// Only with this in the file's name.
     pub name_part: Option<String>,
     /// Whether to count all.
@@ -254,8 +354,51 @@ pub struct Due {
     pub event: String,
     /// Tries before this one.
     pub tries: u32,
-    /// The job it is about.
-    pub job: Job,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a delivery is about.
+#[derive(Debug, Clone)]
+pub enum About {
+    /// A job that is over.
+    Job(Box<Job>),
+    /// A batch whose jobs are all over.
+    Batch(Box<Batch>),
+}
+
+impl About {
+    /// The identifier of it.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Job(job) => &job.id,
+            Self::Batch(batch) => &batch.id,
+        }
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> &str {
+        match self {
+            Self::Job(job) => &job.tenant,
+            Self::Batch(batch) => &batch.tenant,
+        }
+    }
+
+    /// Who is told.
+    pub fn callback(&self) -> Option<&Callback> {
+        match self {
+            Self::Job(job) => job.callback.as_ref(),
+            Self::Batch(batch) => batch.callback.as_ref(),
+        }
+    }
+
+    /// The trace it is part of.
+    pub fn traceparent(&self) -> Option<&str> {
+        match self {
+            Self::Job(job) => job.traceparent.as_deref(),
+            Self::Batch(batch) => batch.traceparent.as_deref(),
+        }
+    }
 }
 
 /// One try of a delivery.
@@ -274,6 +417,10 @@ pub struct Try {
 /// What came of a try.
 #[derive(Debug, Clone)]
 pub struct Tried {
+    /// The delivery.
+    pub id: String,
+    /// Tries before this one: what came of one that was overtaken is of no interest.
+    pub tries: u32,
     /// The try itself.
     pub note: Try,
     /// The delivery's state after it.
@@ -343,10 +490,37 @@ pub struct Answered {
     pub fingerprint: String,
     /// The status.
     pub status: u16,
-    /// The job.
+    /// The job, or the batch.
     pub job_id: String,
     /// The body.
     pub body: String,
+}
+
+type Told = dyn Fn(&[Job]) -> Option<Answered> + Send + Sync;
+
+/// What an idempotency key is to stand for, from the moment when jobs are kept.
+pub struct Answer {
+    /// Whose it is.
+    pub tenant: String,
+    /// For which route.
+    pub route: &'static str,
+    /// The key.
+    pub key: String,
+    /// What is answered when these jobs are kept.
+    pub told: Box<Told>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("key", &self.key()).finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    /// The key.
+    pub fn key(&self) -> RequestKey<'_> {
+        RequestKey { tenant: &self.tenant, route: self.route, key: &self.key }
+    }
 }
 
 /// What an idempotency key stands for.
@@ -374,6 +548,28 @@ pub struct ApiKey {
     pub hash: String,
     /// What it allows, separated by spaces.
     pub scopes: String,
+}
+
+/// How often a tenant's secret of callbacks was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rotation {
+    /// So often.
+    pub count: i64,
+    /// The last time.
+    pub at: Option<i64>,
+}
+
+/// A worker that makes or made attempts, on whatever machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkerSeen {
+    /// What it calls itself.
+    pub worker_id: String,
+    /// Attempts under way.
+    pub running: u64,
+    /// Attempts lately, those under way among them.
+    pub attempts: u64,
+    /// When its last attempt began or ended.
+    pub last_seen: String,
 }
 
 /// Who did what.

@@ -3,32 +3,33 @@
 //! Nothing is believed and little is held: bytes stream to the disk as they come, a sender that is
 //! too slow or sends too much is cut off, and what the bytes are is told from the bytes.
 
+mod meter;
+mod pace;
 pub(crate) mod resumable;
 mod sniff;
 
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::multipart::MultipartRejection;
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::app::{App, Drain};
 use crate::error::Problem;
 use crate::job::TextField;
-use crate::storage::{Blob, Part};
+use crate::storage::{Blob, Part, is_away};
+use meter::Meter;
 
+pub(crate) use pace::{Gathering, Pace, gather};
 pub(crate) use sniff::media_type;
 
-/// The longest silence of a sender.
-const IDLE: Duration = Duration::from_secs(30);
-/// The least average rate after that time.
-const MIN_BYTES_PER_SECOND: u64 = 4096;
-/// How long an upload waits for its turn.
-const QUEUE: Duration = Duration::from_secs(10);
+/// How long a body waits for its turn to be read.
+pub(crate) const QUEUE: Duration = Duration::from_secs(10);
 /// How long and how far a refused body is read on.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 4 << 20;
@@ -65,9 +66,7 @@ pub(crate) async fn admit(app: &App, headers: &HeaderMap) -> Result<OwnedSemapho
     }
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|text| text.to_str().ok()?.parse().ok());
-    // Boundaries and fields of a form come on top of the file.
-    let most = app.config.max_file_bytes.saturating_add(1 << 20);
-    if length.is_some_and(|length: u64| length > most) {
+    if length.is_some_and(|length: u64| length > most_bytes(app)) {
         return Err(too_large(app).closing());
     }
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
@@ -83,6 +82,11 @@ pub(crate) async fn admit(app: &App, headers: &HeaderMap) -> Result<OwnedSemapho
     }
 }
 
+/// The longest body: boundaries and fields of a form come on top of the file.
+fn most_bytes(app: &App) -> u64 {
+    app.config.max_file_bytes.saturating_add(1 << 20)
+}
+
 /// Reads a body to the disk. The permit of [`admit`] must be held meanwhile.
 ///
 /// # Errors
@@ -92,9 +96,13 @@ pub(crate) async fn receive(app: &App, request: Request) -> Result<Received, Pro
     let is_form =
         kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data"));
     let (part, filename, fields) = if is_form {
-        let form = Multipart::from_request(request, &()).await;
-        read_form(app, form.map_err(|error| Problem::new(400, "bad_multipart", error.body_text()))?)
-            .await?
+        let (parts, body) = request.into_parts();
+        let (meter, body) = Meter::of(body, most_bytes(app), too_large(app));
+        let form = Multipart::from_request(Request::from_parts(parts, body), &()).await;
+        let bad = |error: MultipartRejection| {
+            Problem::new(400, "bad_multipart", error.body_text()).closing()
+        };
+        read_form(app, form.map_err(bad)?, &meter).await?
     } else {
         (read_bare(app, request.into_body()).await?, None, Vec::new())
     };
@@ -106,12 +114,11 @@ pub(crate) async fn receive(app: &App, request: Request) -> Result<Received, Pro
 
 type Form = (Part, Option<String>, Vec<TextField>);
 
-async fn read_form(app: &App, mut form: Multipart) -> Result<Form, Problem> {
-    let mut pace = Pace::new();
+async fn read_form(app: &App, mut form: Multipart, meter: &Meter) -> Result<Form, Problem> {
     let (mut file, mut filename, mut fields) = (None, None, Vec::new());
     for count in 0.. {
-        let next = pace.wait(form.next_field()).await?;
-        let Some(mut field) = next.map_err(|error| bad_form(&error))? else { break };
+        let Some(mut field) = meter.wait(form.next_field()).await? else { break };
+        meter.part();
         if count >= MAX_PARTS {
             return Err(Problem::new(400, "bad_multipart", format!("more than {MAX_PARTS} parts"))
                 .closing());
@@ -123,10 +130,9 @@ async fn read_form(app: &App, mut form: Multipart) -> Result<Form, Problem> {
             }
             filename = field.file_name().map(clean_filename);
             let mut part = app.files.part().await.map_err(disk)?;
-            loop {
-                let chunk = pace.wait(field.chunk()).await?.map_err(|error| bad_form(&error))?;
-                let Some(chunk) = chunk else { break };
-                if let Err(problem) = append(app, &mut part, &chunk, &mut pace).await {
+            while let Some(chunk) = meter.wait(field.chunk()).await? {
+                if let Err(problem) = append(app, &mut part, &chunk).await {
+                    meter.over();
                     linger(&mut field).await;
                     return Err(problem);
                 }
@@ -134,9 +140,7 @@ async fn read_form(app: &App, mut form: Multipart) -> Result<Form, Problem> {
             file = Some(part);
         } else {
             let mut text = Vec::new();
-            while let Some(chunk) =
-                pace.wait(field.chunk()).await?.map_err(|error| bad_form(&error))?
-            {
+            while let Some(chunk) = meter.wait(field.chunk()).await? {
                 if text.len() + chunk.len() > MAX_FIELD_BYTES {
                     let detail = format!("the field `{name}` is longer than 64 KiB");
                     return Err(Problem::new(413, "body_too_large", detail).closing());
@@ -148,6 +152,7 @@ async fn read_form(app: &App, mut form: Multipart) -> Result<Form, Problem> {
             })?;
             fields.push((name, text));
         }
+        meter.gap();
     }
     let missing = || Problem::new(422, "missing_file", "the form has no part named `file`");
     Ok((file.ok_or_else(missing)?, filename, fields))
@@ -159,7 +164,8 @@ async fn read_bare(app: &App, body: Body) -> Result<Part, Problem> {
     let mut pace = Pace::new();
     while let Some(chunk) = pace.wait(stream.next()).await? {
         let chunk = chunk.map_err(|_| aborted())?;
-        if let Err(problem) = append(app, &mut part, &chunk, &mut pace).await {
+        pace.got(chunk.len())?;
+        if let Err(problem) = append(app, &mut part, &chunk).await {
             linger(&mut stream).await;
             return Err(problem);
         }
@@ -169,7 +175,7 @@ async fn read_bare(app: &App, body: Body) -> Result<Part, Problem> {
 
 /// Reads on for a moment after a refusal: whoever is still sending when the connection is closed sees
 /// a broken pipe instead of the answer.
-async fn linger<E>(body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) {
+pub(crate) async fn linger<E>(body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) {
     let read = async {
         let mut left_bytes = LINGER_BYTES;
         while let Some(Ok(chunk)) = body.next().await
@@ -181,43 +187,11 @@ async fn linger<E>(body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) {
     let _ = timeout(LINGER, read).await;
 }
 
-async fn append(app: &App, part: &mut Part, chunk: &[u8], pace: &mut Pace) -> Result<(), Problem> {
+async fn append(app: &App, part: &mut Part, chunk: &[u8]) -> Result<(), Problem> {
     if part.size_bytes() + chunk.len() as u64 > app.config.max_file_bytes {
         return Err(too_large(app).closing());
     }
-    pace.got(chunk.len())?;
     part.write(chunk).await.map_err(disk)
-}
-
-/// How fast a sender is.
-pub(crate) struct Pace {
-    began: Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    /// Of a body that begins now.
-    pub(crate) fn new() -> Self {
-        Self { began: Instant::now(), bytes: 0 }
-    }
-
-    /// Waits for the sender, but not for ever.
-    pub(crate) async fn wait<T>(&self, next: impl Future<Output = T>) -> Result<T, Problem> {
-        let idle = || Problem::new(408, "upload_aborted", "nothing was sent for 30 s").closing();
-        timeout(IDLE, next).await.map_err(|_| idle())
-    }
-
-    /// Counts bytes that came.
-    pub(crate) fn got(&mut self, bytes: usize) -> Result<(), Problem> {
-        self.bytes += bytes as u64;
-        let time = self.began.elapsed();
-        let least = time.saturating_sub(IDLE).as_secs() * MIN_BYTES_PER_SECOND;
-        if self.bytes < least {
-            let detail = "the body came slower than 4 KiB/s";
-            return Err(Problem::new(408, "upload_aborted", detail).closing());
-        }
-        Ok(())
-    }
 }
 
 /// What the bytes are, if they may be sound.
@@ -247,9 +221,25 @@ pub(crate) fn aborted() -> Problem {
     Problem::new(400, "upload_aborted", "the body ended early").closing()
 }
 
+/// What a client is told when a file cannot be read: that it is gone, or to ask again.
+pub(crate) fn unread(error: std::io::Error, gone: impl FnOnce() -> Problem) -> Problem {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return gone();
+    }
+    tracing::error!(%error, "a file could not be read");
+    if is_away(&error) { away() } else { Problem::internal() }
+}
+
+fn away() -> Problem {
+    Problem::new(503, "dependency_unavailable", "the storage cannot be reached").retry_after(5)
+}
+
 /// What a client is told when a file cannot be written.
 pub(crate) fn disk(error: std::io::Error) -> Problem {
     tracing::error!(%error, "a file could not be written");
+    if is_away(&error) {
+        return away().closing();
+    }
     if error.kind() == std::io::ErrorKind::StorageFull {
         return Problem::new(507, "insufficient_storage", "the disk is full")
             .retry_after(60)

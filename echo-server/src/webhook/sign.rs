@@ -10,6 +10,8 @@ use crate::secrets::{Secret, hmac_matches, hmac_sha256};
 
 /// Clocks may differ by so many seconds.
 const TOLERANCE_SECONDS: i64 = 300;
+/// Of SHA-256.
+const TAG_BYTES: usize = 32;
 
 /// The key of a secret: `whsec_` and base64, or the bytes as they are.
 fn key(secret: &Secret) -> Vec<u8> {
@@ -24,37 +26,74 @@ pub fn signature(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> Stri
     format!("v1,{}", STANDARD.encode(hmac_sha256(&key(secret), &[head.as_bytes(), body])))
 }
 
-/// Checks an inbound message and returns its identifier.
+/// The header with a signature by each secret.
+pub fn signatures(secrets: &[Secret], id: &str, timestamp: i64, body: &[u8]) -> String {
+    let all = secrets.iter().map(|secret| signature(secret, id, timestamp, body));
+    all.collect::<Vec<_>>().join(" ")
+}
+
+/// What the headers of an inbound message say: which one it is, and that it is of this time.
+#[derive(Debug)]
+pub struct Stamp<'a> {
+    id: &'a str,
+    timestamp: &'a str,
+    signatures: Vec<Vec<u8>>,
+}
+
+fn bad_signature() -> Problem {
+    Problem::new(401, "bad_signature", "the message is not signed by the worker secret")
+}
+
+/// Checks what can be checked before the body is there.
 ///
 /// # Errors
-/// `bad_signature`; `timestamp_out_of_range` with our time, so that the sender can correct its own.
+/// `bad_signature` if there is none; `timestamp_out_of_range` with our time, so that the sender can
+/// correct its own.
+pub fn stamp(headers: &HeaderMap, now_ms: i64) -> Result<Stamp<'_>, Problem> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let id = text("webhook-id").filter(|id| !id.is_empty() && id.len() <= 255);
+    let id = id.ok_or_else(bad_signature)?;
+    let timestamp = text("webhook-timestamp").ok_or_else(bad_signature)?;
+    let seconds: i64 = timestamp.parse().map_err(|_| bad_signature())?;
+    let signatures = text("webhook-signature").unwrap_or_default().split(' ');
+    let signatures: Vec<_> = signatures
+        .filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok())
+        .filter(|tag| tag.len() == TAG_BYTES)
+        .collect();
+    if signatures.is_empty() {
+        return Err(bad_signature());
+    }
+    if (now_ms / 1000).abs_diff(seconds) > TOLERANCE_SECONDS.unsigned_abs() {
+        let problem =
+            Problem::new(401, "timestamp_out_of_range", "the message is too old or too new");
+        return Err(problem.with("server_time", rfc3339(now_ms)));
+    }
+    Ok(Stamp { id, timestamp, signatures })
+}
+
+impl Stamp<'_> {
+    /// Checks the body and returns the identifier of the message.
+    ///
+    /// # Errors
+    /// `bad_signature`.
+    pub fn verify(&self, secret: &Secret, body: &[u8]) -> Result<String, Problem> {
+        let (head, key) = (format!("{}.{}.", self.id, self.timestamp), key(secret));
+        let fits = |tag: &Vec<u8>| hmac_matches(&key, &[head.as_bytes(), body], tag);
+        if self.signatures.iter().any(fits) { Ok(self.id.to_owned()) } else { Err(bad_signature()) }
+    }
+}
+
+/// Checks a message that is here and returns its identifier.
+///
+/// # Errors
+/// Those of [`stamp`] and [`Stamp::verify`].
 pub fn verify(
     secret: &Secret,
     headers: &HeaderMap,
     body: &[u8],
     now_ms: i64,
 ) -> Result<String, Problem> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let bad =
-        || Problem::new(401, "bad_signature", "the message is not signed by the worker secret");
-    let id = text("webhook-id").filter(|id| !id.is_empty() && id.len() <= 255).ok_or_else(bad)?;
-    let stamp = text("webhook-timestamp").ok_or_else(bad)?;
-    let timestamp: i64 = stamp.parse().map_err(|_| bad())?;
-    let head = format!("{id}.{stamp}.");
-    let key = key(secret);
-    let is_signed = text("webhook-signature").ok_or_else(bad)?.split(' ').any(|signature| {
-        let tag = signature.strip_prefix("v1,").and_then(|tag| STANDARD.decode(tag).ok());
-        tag.is_some_and(|tag| hmac_matches(&key, &[head.as_bytes(), body], &tag))
-    });
-    if !is_signed {
-        return Err(bad());
-    }
-    if (now_ms / 1000).abs_diff(timestamp) > TOLERANCE_SECONDS.unsigned_abs() {
-        let problem =
-            Problem::new(401, "timestamp_out_of_range", "the message is too old or too new");
-        return Err(problem.with("server_time", rfc3339(now_ms)));
-    }
-    Ok(id.to_owned())
+    stamp(headers, now_ms)?.verify(secret, body)
 }
 
 #[cfg(test)]
@@ -96,6 +135,10 @@ mod tests {
         }
         let late = code(&headers("a", at, &signed), b"body", now + 301_000);
         assert_eq!(late, Err("timestamp_out_of_range"));
+        // What need not be read to be refused.
+        assert_eq!(stamp(&headers("a", at, "v1,eHg="), now).unwrap_err().code, "bad_signature");
+        let late = stamp(&headers("a", at - 301, &signed), now).unwrap_err();
+        assert_eq!(late.code, "timestamp_out_of_range");
         assert_eq!(code(&HeaderMap::new(), b"body", now), Err("bad_signature"));
     }
 }

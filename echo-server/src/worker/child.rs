@@ -11,17 +11,16 @@ use std::time::{Duration, Instant};
 
 use echo_core::audio::TooLong;
 use echo_core::{
-    Audio, AudioOptions, AudioSource, CancelToken, Error, ErrorKind, ModelStore, Progress, Segment,
-    Stage, Transcriber, Transcript,
+    Audio, AudioOptions, AudioSource, CancelToken, Checkpoint, Error, ErrorKind, ModelStore, Stage,
+    Transcriber, Transcript,
 };
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::reporter::{REPORT_INTERVAL, Reporter, joined};
 use super::{Event, Hello, Order, listen};
 use crate::job::{ChannelUse, JobError, JobOptions};
 use crate::waveform::Waveform;
 
-/// Progress is told at most so often.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The share of a run that decoding is, as echo-core counts it.
 const DECODING_SHARE: f64 = 0.02;
 
@@ -93,8 +92,15 @@ fn hear_orders(jobs: &Sender<Task>) {
 
 fn work(transcriber: &Transcriber, orders: &Receiver<Task>) {
     while let Ok(Task { order, cancel }) = orders.recv() {
-        let (path, options, max_audio_seconds) = match order {
-            Order::Run { path, options, max_audio_seconds } => (path, options, max_audio_seconds),
+        let (path, options, max_audio_seconds, reporter, done) = match order {
+            Order::Run { path, options, max_audio_seconds, checkpoint_seconds, done } => {
+                let from = joined(&done);
+                let mut reporter = Reporter::new(checkpoint_seconds, from.as_ref());
+                if from.is_none() && !done.is_empty() {
+                    reporter.restart("its checkpoints cannot be read");
+                }
+                (path, options, max_audio_seconds, reporter, from)
+            }
             Order::Live(session) => {
                 listen::attend(transcriber, &session, &cancel, orders);
                 continue;
@@ -104,9 +110,9 @@ fn work(transcriber: &Transcriber, orders: &Receiver<Task>) {
         };
         let started = Instant::now();
         // Enforced while it is decoded: a small file may stand for days of silence.
-        let source = AudioSource::from(path).max_seconds(max_audio_seconds);
-        let run = decode(source, &options, &cancel)
-            .and_then(|source| transcribe(transcriber, source, &options, &cancel));
+        let source = || AudioSource::from(path.clone()).max_seconds(max_audio_seconds);
+        let run = decode(&source, &options, &cancel)
+            .and_then(|source| transcribe(transcriber, source, &options, done, reporter, &cancel));
         let event = match run {
             Ok(transcript) => match to_raw_value(&transcript) {
                 Ok(result) => {
@@ -144,14 +150,10 @@ fn load(hello: &Hello) -> Result<Transcriber, Error> {
 
 /// Decodes here what the run would decode, to tell what it looks like.
 fn decode(
-    source: AudioSource,
+    source: &dyn Fn() -> AudioSource,
     options: &JobOptions,
     cancel: &CancelToken,
 ) -> Result<AudioSource, Error> {
-    // A run of each channel by itself decodes them.
-    if options.channels == ChannelUse::Split {
-        return Ok(source);
-    }
     let mut told = Instant::now();
     let mut progress = |fraction: f64| {
         if cancel.is_cancelled() {
@@ -160,69 +162,58 @@ fn decode(
         if told.elapsed() >= REPORT_INTERVAL {
             told = Instant::now();
             let (progress, stage) = (fraction * DECODING_SHARE, Stage::Decoding.as_str());
-            tell(&Event::Progress { progress, stage: stage.to_owned(), segments: no_segments() });
+            let (stage, segments) = (stage.to_owned(), no_segments());
+            let (first_segment, checkpoint) = (None, None);
+            tell(&Event::Progress { progress, stage, segments, first_segment, checkpoint });
         }
         Ok(())
     };
-    let mut channels = Audio::load_with(source, &AudioOptions::default(), &mut progress)?;
+    let mut channels = Audio::load_with(source(), &AudioOptions::default(), &mut progress)?;
     let audio = channels.pop().unwrap_or_default();
     tell(&Event::Waveform(Waveform::of(audio.samples(), audio.duration())));
-    Ok(audio.into())
+    // A run of each channel by itself decodes them once more: what is drawn is the mix of them.
+    Ok(if options.channels == ChannelUse::Split { source() } else { audio.into() })
 }
 
 fn no_segments() -> Box<RawValue> {
     to_raw_value(&[(); 0]).unwrap_or_default()
 }
 
+/// Does a job from where earlier attempts left it, and tells of it all the while.
 fn transcribe(
     transcriber: &Transcriber,
     source: AudioSource,
     options: &JobOptions,
+    done: Option<Checkpoint>,
+    reporter: Reporter,
     cancel: &CancelToken,
 ) -> Result<Transcript, Error> {
-    let reporter = RefCell::new(Reporter::default());
-    let request = transcriber
+    let has_checkpoints = reporter.has_checkpoints();
+    let reporter = RefCell::new(reporter);
+    let mut request = transcriber
         .request(source)
         .options(options.to_core())
         .cancel_with(cancel.clone())
         .on_progress(|progress| reporter.borrow_mut().progress(progress));
+    if has_checkpoints {
+        request = request.on_checkpoint(|next| reporter.borrow_mut().checkpoint(next));
+    }
+    if let Some(done) = done {
+        request = request.resume_from(done);
+        request = request.on_refused(|reason| reporter.borrow_mut().restart(reason));
+    }
     let mut segments = request.segments()?;
     for segment in segments.by_ref() {
-        reporter.borrow_mut().segment(segment?);
+        match segment {
+            Ok(segment) => reporter.borrow_mut().segment(segment),
+            Err(error) => {
+                // Whoever tries again shall have all that is done.
+                reporter.borrow_mut().tell_done();
+                return Err(error);
+            }
+        }
     }
     segments.finish()
-}
-
-/// Gathers progress and segments, and tells of them now and then.
-#[derive(Default)]
-struct Reporter {
-    latest: Option<Progress>,
-    segments: Vec<Segment>,
-    told: Option<Instant>,
-}
-
-impl Reporter {
-    fn progress(&mut self, progress: Progress) {
-        self.latest = Some(progress);
-        self.tell_sometimes();
-    }
-
-    fn segment(&mut self, segment: Segment) {
-        self.segments.push(segment);
-        self.tell_sometimes();
-    }
-
-    fn tell_sometimes(&mut self) {
-        if self.told.is_some_and(|told| told.elapsed() < REPORT_INTERVAL) {
-            return;
-        }
-        let Some(progress) = self.latest else { return };
-        let Ok(segments) = to_raw_value(&self.segments) else { return };
-        self.segments.clear();
-        self.told = Some(Instant::now());
-        let stage = progress.stage.as_str().to_owned();
-        tell(&Event::Progress { progress: progress.fraction, stage, segments });
-    }
 }
 
 /// What a client is told about an error of the library; paths of this machine are left out.

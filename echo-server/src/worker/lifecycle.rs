@@ -1,15 +1,19 @@
 //! What a worker's events do to its job; the same for workers on a pipe and behind a webhook.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use echo_core::Transcript;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::clock::{Moment, now_ms};
 use crate::job::{Job, JobError, State, Usage};
-use crate::store::{Lease, Renewed, Report, Result, StoreError};
+use crate::storage::is_away;
+use crate::store::{Claimed, Lease, Renewed, Report, Result, StoreError};
+use crate::trace;
 
 /// How an attempt ended.
 #[derive(Debug, Clone)]
@@ -36,7 +40,8 @@ pub enum Outcome {
 pub async fn report(app: &App, lease: &Lease, report: Report) -> Result<Renewed> {
     let lease = lease.clone();
     let lease_time = app.config.lease;
-    let is_news = report.progress.is_some() || report.segments.is_some();
+    let is_news = report.progress.is_some() || report.segments.is_some() || report.is_restart;
+    let n_parts = report.checkpoints.len();
     let renewed = app
         .db
         .call(move |store| {
@@ -47,7 +52,30 @@ pub async fn report(app: &App, lease: &Lease, report: Report) -> Result<Renewed>
     if is_news {
         app.hub.changed(&renewed.job_id);
     }
+    if n_parts > 0 {
+        app.metrics.add("checkpoints_total", &[], n_parts as f64);
+    }
     Ok(renewed)
+}
+
+/// What earlier attempts have done of a claimed job, for its worker to go on from. Without it the
+/// work is done again, and nothing is wrong.
+pub async fn done_before(app: &App, claimed: &Claimed) -> Vec<Box<RawValue>> {
+    let Some(reached_s) = claimed.resumes_at else { return Vec::new() };
+    let lease = claimed.lease.clone();
+    match app.db.call(move |store| store.checkpoints(&lease)).await {
+        Ok(parts) => {
+            tracing::info!(job.id = %claimed.job.id, reached_s, "job goes on from a checkpoint");
+            app.metrics.add("resumed_audio_seconds_total", &[], reached_s);
+            // What is no JSON is told to the worker as what it is: no checkpoint.
+            let raw = |part: String| RawValue::from_string(part).unwrap_or_default();
+            parts.into_iter().map(raw).collect()
+        }
+        Err(error) => {
+            tracing::warn!(job.id = %claimed.job.id, %error, "checkpoints could not be read");
+            Vec::new()
+        }
+    }
 }
 
 /// When a lease given now runs out.
@@ -94,6 +122,9 @@ pub async fn end(app: &App, lease: &Lease, outcome: Outcome) -> Result<Job> {
     }
     app.metrics.add("attempts_total", &[("outcome", job.state.as_str())], 1.0);
     announce(app, &job);
+    if job.state.is_final() {
+        trace::job_ended(app, &job.id).await;
+    }
     Ok(job)
 }
 
@@ -126,6 +157,11 @@ async fn keep_result(
     };
     let result = result_json(&transcript, &job.options.model);
     if let Err(error) = app.files.keep_result(key, result.to_string().as_bytes()).await {
+        // The work is not thrown away: it is tried again.
+        if is_away(&error) || error.kind() == ErrorKind::StorageFull {
+            tracing::warn!(job.id = %job.id, %error, "a result could not be kept yet");
+            return Err(if is_away(&error) { StoreError::Unavailable } else { StoreError::Full });
+        }
         tracing::error!(job.id = %job.id, %error, "a result could not be kept");
         let message = "the result could not be written";
         return Ok(Err(JobError::passing("insufficient_storage", message)));
@@ -197,6 +233,9 @@ pub async fn sweep(app: &App) -> Result<()> {
     }
     if !swept.ended.is_empty() {
         app.hub.deliveries.notify_one();
+    }
+    for id in &swept.ended {
+        trace::job_ended(app, id).await;
     }
     Ok(())
 }

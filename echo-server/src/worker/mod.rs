@@ -13,19 +13,23 @@ mod lifecycle;
 mod listen;
 mod pool;
 mod process;
+mod recording;
+mod reporter;
 mod supervisor;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::job::{JobError, JobOptions};
 use crate::live::{LiveEvent, LiveOptions};
+use crate::store::{CheckpointPart, Report};
 use crate::waveform::Waveform;
 
 pub use child::run;
-pub use lifecycle::{Outcome, announce, end, report, sweep, until};
+pub use lifecycle::{Outcome, announce, done_before, end, report, sweep, until};
 pub use pool::{Pool, SlotState};
 pub(crate) use process::Process;
 pub use supervisor::supervise;
@@ -63,6 +67,12 @@ pub enum Order {
         options: Box<JobOptions>,
         /// The longest sound taken.
         max_audio_seconds: f64,
+        /// Seconds of sound after which to tell what is done; 0 is never.
+        #[serde(default)]
+        checkpoint_seconds: f64,
+        /// What earlier attempts have done.
+        #[serde(default)]
+        done: Vec<Box<RawValue>>,
     },
     /// Stop the job at hand.
     Cancel,
@@ -74,6 +84,21 @@ pub enum Order {
     Finalize,
     /// The session is over.
     Stop,
+}
+
+/// A part of a job that is done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Part {
+    /// Until when the sound is done, in seconds.
+    pub reached_s: f64,
+    /// What the next attempt needs to know, as echo-core writes it.
+    pub data: Box<RawValue>,
+}
+
+impl From<Part> for CheckpointPart {
+    fn from(part: Part) -> Self {
+        Self { reached_s: part.reached_s, data: part.data.get().to_owned() }
+    }
 }
 
 /// What a worker tells.
@@ -102,6 +127,17 @@ pub enum Event {
         stage: String,
         /// Segments since the last report.
         segments: Box<RawValue>,
+        /// The number of the first of them in the whole transcript.
+        #[serde(default)]
+        first_segment: Option<u64>,
+        /// What was done for good since that was told the last time.
+        #[serde(default)]
+        checkpoint: Option<Part>,
+    },
+    /// It does not go on from what was done: everything told before this is void.
+    Restarted {
+        /// Why.
+        reason: String,
     },
     /// The sound is decoded, and looks like this.
     Waveform(Waveform),
@@ -121,4 +157,28 @@ pub enum Event {
     Cancelled,
     /// Words of a session.
     Live(LiveEvent),
+}
+
+impl Event {
+    /// What a sign of life says about its job.
+    pub(crate) fn into_report(self) -> Report {
+        match self {
+            Self::Progress { progress, stage, segments, first_segment, checkpoint } => {
+                let segments: Vec<Value> = serde_json::from_str(segments.get()).unwrap_or_default();
+                Report {
+                    progress: Some(progress),
+                    stage: Some(stage),
+                    segments: (!segments.is_empty()).then(|| segments.into()),
+                    first_segment,
+                    checkpoints: checkpoint.into_iter().map(Into::into).collect(),
+                    is_restart: false,
+                }
+            }
+            Self::Restarted { reason } => {
+                tracing::warn!(reason, "a job begins anew");
+                Report { is_restart: true, ..Report::default() }
+            }
+            _ => Report::default(),
+        }
+    }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::lifecycle::{self, Outcome, until};
 use super::pool::SlotState;
+use super::recording;
 use super::{Event, Order, Process};
 use crate::app::{App, Drain};
 use crate::clock::now_ms;
@@ -119,9 +120,10 @@ impl Worker {
                 return None;
             }
             let (owner, lease) = (self.owner.clone(), app.config.lease);
+            let resumes = !app.config.checkpoint.is_zero();
             let claimed = app.db.call(move |store| {
                 let now = now_ms();
-                let claim = Claim { owner: &owner, until: until(now, lease) };
+                let claim = Claim { owner: &owner, until: until(now, lease), resumes };
                 store.claim(Phase::Run, &claim, now)
             });
             match claimed.await {
@@ -183,10 +185,16 @@ impl Worker {
     /// Runs one job; an error means that the process is of no more use.
     async fn run(&mut self, app: &App, claimed: Claimed) -> Result<(), &'static str> {
         let hash = claimed.job.blob_hash.clone().unwrap_or_default();
+        let recording = match recording::at_hand(app, &claimed, &mut self.process).await? {
+            Ok(recording) => recording,
+            Err(outcome) => return self.end(app, &claimed, outcome).await,
+        };
         let order = Order::Run {
-            path: app.files.blob_path(&hash),
+            path: recording.path().to_owned(),
             options: Box::new(claimed.job.options.clone()),
             max_audio_seconds: app.config.max_audio_seconds,
+            checkpoint_seconds: app.config.checkpoint.as_secs_f64(),
+            done: lifecycle::done_before(app, &claimed).await,
         };
         self.process.tell(&order).await.map_err(|_| "it hears no more")?;
         let lease = &claimed.lease;
@@ -195,18 +203,11 @@ impl Worker {
         let mut look = tokio::time::interval(WATCH_INTERVAL);
         let (mut moved, mut progress) = (Instant::now(), -1.0);
         let mut cancelled: Option<Instant> = None;
+        let mut untold = Report::default();
         loop {
             tokio::select! {
                 event = self.process.next() => {
                     let report = match event.map_err(|_| "it died")? {
-                        Event::Progress { progress: fraction, stage, segments } => {
-                            if fraction > progress || segments.get() != "[]" {
-                                (progress, moved) = (fraction, Instant::now());
-                            }
-                            let segments = serde_json::from_str(segments.get()).ok();
-                            let is_list = |list: &serde_json::Value| list.as_array().is_some_and(|list| !list.is_empty());
-                            Report { progress: Some(fraction), stage: Some(stage), segments: segments.filter(is_list) }
-                        }
                         Event::Waveform(waveform) => keep_waveform(app, &hash, &waveform).await,
                         Event::Completed { result, busy_seconds } => {
                             let json = result.get().to_owned();
@@ -218,12 +219,18 @@ impl Worker {
                             return self.end(app, &claimed, Outcome::Released).await;
                         }
                         Event::Cancelled => return self.end(app, &claimed, Outcome::Cancelled).await,
-                        _ => Report::default(),
+                        event => event.into_report(),
                     };
-                    match lifecycle::report(app, lease, report).await {
-                        Ok(renewed) => job_id = renewed.job_id,
+                    if let Some(fraction) = report.progress
+                        && (fraction > progress || report.segments.is_some())
+                    {
+                        (progress, moved) = (fraction, Instant::now());
+                    }
+                    untold.add(report);
+                    match lifecycle::report(app, lease, untold.clone()).await {
+                        Ok(renewed) => (job_id, untold) = (renewed.job_id, Report::default()),
                         Err(StoreError::Fenced) => return Err("it lost its lease"),
-                        // The lease lives on for a while; the next sign of life tries again.
+                        // The lease lives on for a while; the next sign of life tries again, with all of it.
                         Err(error) => tracing::warn!(%error, "a lease could not be renewed"),
                     }
                 }

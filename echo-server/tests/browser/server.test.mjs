@@ -10,7 +10,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -234,6 +234,84 @@ test(
     await page.context().close();
   },
 );
+
+test(
+  "an upload goes on where it was when the line was cut",
+  { skip: skip ?? false, timeout: 120_000 },
+  async () => {
+    const address = await serve();
+    await goOnAfterCut(address);
+  },
+);
+
+async function goOnAfterCut(address) {
+  const sound = noise(300);
+  const line = await cutOnce(Number(new URL(address).port), 4_000_000);
+  const page = await openPage(browser);
+  const sent = [];
+  page.on("request", (request) => {
+    const path = new URL(request.url()).pathname;
+    if (path.startsWith("/api/v1/upload")) sent.push([request.method(), path, request.headers()["upload-offset"]]);
+  });
+  await page.goto(line.address);
+  await page.setInputFiles("#file", { name: "reunião.wav", mimeType: "audio/wav", buffer: sound });
+  await page.click("#start");
+  await page.waitForSelector("text=The line was cut.", { timeout: 60_000 }).catch(async (error) => {
+    await shot(page, "server-not-cut");
+    throw new Error(`${error.message}\n${JSON.stringify(sent)}\n${await page.innerText("main")}`);
+  });
+  await shot(page, "server-cut");
+  await page.waitForURL(/#\/t\//, { timeout: 60_000 });
+  const id = page.url().split("/").pop();
+  const job = await (await fetch(`${address}api/v1/transcription/${id}?include=none`)).json();
+  await fetch(`${address}api/v1/transcription/${id}`, { method: "DELETE" });
+  const digest = createHash("sha256").update(sound).digest("hex");
+  assert.equal(job.source.content_hash, `sha256:${digest}`, "every byte once and in its place");
+  assert.equal(job.source.filename, "reunião.wav");
+  assert.deepEqual([...new Set(sent.map(([method]) => method))], ["POST", "PATCH", "HEAD"]);
+  const [first, second, ...more] = sent.filter(([method]) => method === "PATCH");
+  assert.equal(more.length, 0);
+  assert.equal(first[2], "0");
+  assert.ok(Number(second[2]) > 0, "what had come was not sent again");
+  assert.equal(sent.filter(([, path]) => path.endsWith("/uploads")).length, 1);
+  assert.equal(sent.at(-1)[1], "/api/v1/upload/complete");
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+  line.close();
+}
+
+/** A line to a port that is cut once, after so many bytes of one connection have gone to the server. */
+async function cutOnce(port, bytes) {
+  let left = bytes;
+  const line = createServer((near) => {
+    const far = connect(port, "127.0.0.1").unref();
+    near.unref();
+    let count = 0;
+    let isCut = false;
+    near.on("data", (piece) => {
+      count += piece.length;
+      if (count < left) return;
+      left = Number.POSITIVE_INFINITY;
+      // What came until then arrives: had the server nothing, the browser would begin anew by itself.
+      isCut = true;
+      near.unpipe(far);
+      near.resetAndDestroy();
+      far.end();
+    });
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ]) {
+      from.pipe(to);
+      from.on("error", () => isCut || to.destroy());
+      from.on("close", () => isCut || to.destroy());
+    }
+  });
+  await new Promise((resolve) => line.listen(0, "127.0.0.1", resolve));
+  // A test that fails does not wait for it.
+  line.unref();
+  return { address: `http://127.0.0.1:${line.address().port}/`, close: () => line.close() };
+}
 
 /** A line on which 19 MB take some seconds, until the session is detached. */
 async function slowLine(page) {

@@ -3,10 +3,14 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "as in the tests themselves")]
 
+pub mod elsewhere;
+pub mod fleet;
 pub mod names;
 pub mod proxy;
 pub mod receiver;
+pub mod schema;
 pub mod services;
+pub mod wire;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -68,6 +72,7 @@ pub struct TestServer {
     pub process: Child,
     pub base: String,
     variables: Vec<(String, String)>,
+    build: PathBuf,
     wrapper: Vec<String>,
     folder: PathBuf,
     pub token: Option<String>,
@@ -98,14 +103,24 @@ impl TestServer {
         let worker = scripted_worker();
         let mut all = vec![("ECHO_TEST_WORKER", worker.to_str().unwrap())];
         all.extend_from_slice(variables);
-        Self::start_by(wrapper, folder, &all)
+        Self::start_by(wrapper, &this_build(), folder, &all)
     }
 
     pub fn start(folder: &Folder, variables: &[(&str, &str)]) -> Self {
-        Self::start_by(&[], folder, variables)
+        Self::start_by(&[], &this_build(), folder, variables)
     }
 
-    fn start_by(wrapper: &[&str], folder: &Folder, variables: &[(&str, &str)]) -> Self {
+    /// A server of another build.
+    pub fn of(build: &Path, folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        Self::start_by(&[], build, folder, variables)
+    }
+
+    fn start_by(
+        wrapper: &[&str],
+        build: &Path,
+        folder: &Folder,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut all: Vec<(String, String)> = [
             ("PORT", "0"),
             ("ECHO_DRAIN_DELAY", "0"),
@@ -117,8 +132,9 @@ impl TestServer {
         .to_vec();
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let wrapper: Vec<String> = wrapper.iter().map(|&part| part.to_owned()).collect();
-        let (process, base) = spawn(&wrapper, &folder.0, &all);
-        Self { process, base, variables: all, wrapper, folder: folder.0.clone(), token: None }
+        let (process, base) = spawn(&wrapper, build, &folder.0, &all);
+        let (build, folder) = (build.to_owned(), folder.0.clone());
+        Self { process, base, variables: all, build, wrapper, folder, token: None }
     }
 
     pub fn kill(&mut self) {
@@ -127,7 +143,8 @@ impl TestServer {
     }
 
     pub fn restart(&mut self) {
-        (self.process, self.base) = spawn(&self.wrapper, &self.folder, &self.variables);
+        (self.process, self.base) =
+            spawn(&self.wrapper, &self.build, &self.folder, &self.variables);
     }
 
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
@@ -178,6 +195,13 @@ impl TestServer {
         }
     }
 
+    /// Runs another command of the program with the same variables, to its end.
+    pub fn run(&self, command: &str) {
+        let mut program = program(&self.wrapper, &self.build, command, &self.folder);
+        let ended = program.envs(self.variables.iter().cloned()).stderr(Stdio::null()).status();
+        assert!(ended.unwrap().success(), "{command}");
+    }
+
     /// Process numbers of the workers.
     pub fn workers(&self) -> Vec<u32> {
         let mut all = Vec::new();
@@ -207,14 +231,23 @@ pub struct TestWorker {
 
 impl TestWorker {
     pub fn start(folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        Self::of(&this_build(), folder, variables)
+    }
+
+    /// The same of another build.
+    pub fn of(build: &Path, folder: &Folder, variables: &[(&str, &str)]) -> Self {
         let program = scripted_worker();
         let pretended = ("ECHO_TEST_WORKER", program.to_str().unwrap());
-        Self::with_model(folder, &[&[pretended], variables].concat())
+        Self::run(build, folder, &[&[pretended], variables].concat())
     }
 
     /// One whose process holds the model that the variables name.
     pub fn with_model(folder: &Folder, variables: &[(&str, &str)]) -> Self {
-        let mut command = program(&[], "worker", &folder.0);
+        Self::run(&this_build(), folder, variables)
+    }
+
+    fn run(build: &Path, folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        let mut command = program(&[], build, "worker", &folder.0);
         command.env("RUST_LOG", "info").envs(variables.iter().copied());
         if std::env::var_os("ECHO_TEST_SHOW").is_none() {
             command.stderr(Stdio::null());
@@ -235,13 +268,23 @@ impl Drop for TestWorker {
     }
 }
 
-fn program(wrapper: &[String], command: &str, folder: &Path) -> Command {
-    let server = env!("CARGO_BIN_EXE_echo-server");
+/// Tells a process to end, and waits until it has.
+pub fn terminate(process: &mut Child) {
+    let pid = process.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    assert!(process.wait().unwrap().success());
+}
+
+fn this_build() -> PathBuf {
+    env!("CARGO_BIN_EXE_echo-server").into()
+}
+
+fn program(wrapper: &[String], build: &Path, command: &str, folder: &Path) -> Command {
     let mut program = match wrapper.split_first() {
-        None => Command::new(server),
+        None => Command::new(build),
         Some((first, rest)) => {
             let mut wrapper = Command::new(first);
-            wrapper.args(rest).arg(server);
+            wrapper.args(rest).arg(build);
             wrapper
         }
     };
@@ -252,8 +295,13 @@ fn program(wrapper: &[String], command: &str, folder: &Path) -> Command {
     program
 }
 
-fn spawn(wrapper: &[String], folder: &Path, variables: &[(String, String)]) -> (Child, String) {
-    let mut command = program(wrapper, "serve", folder);
+fn spawn(
+    wrapper: &[String],
+    build: &Path,
+    folder: &Path,
+    variables: &[(String, String)],
+) -> (Child, String) {
+    let mut command = program(wrapper, build, "serve", folder);
     command.envs(variables.iter().cloned());
     let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
@@ -270,7 +318,8 @@ fn spawn(wrapper: &[String], folder: &Path, variables: &[(String, String)]) -> (
     std::thread::spawn(move || {
         let is_shown = std::env::var_os("ECHO_TEST_SHOW").is_some();
         for line in lines.map_while(Result::ok) {
-            if is_shown {
+            // What explains a failure is heard in any case.
+            if is_shown || line.contains(" WARN ") || line.contains("ERROR ") {
                 println!("server: {line}");
             }
         }
@@ -279,8 +328,7 @@ fn spawn(wrapper: &[String], folder: &Path, variables: &[(String, String)]) -> (
 }
 
 fn scripted_worker() -> PathBuf {
-    let server = Path::new(env!("CARGO_BIN_EXE_echo-server"));
-    server.parent().unwrap().join("examples/scripted_worker")
+    this_build().parent().unwrap().join("examples/scripted_worker")
 }
 
 pub fn try_send(
@@ -363,4 +411,29 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 pub fn dialogue() -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/media/dialogue.opus");
     std::fs::read(path).unwrap()
+}
+
+/// The segments that a reader of a finished job's events is told, and restarts.
+pub fn segments_told(server: &TestServer, id: &str) -> Vec<String> {
+    let events = server.get(&format!("/api/v1/transcription/{id}/events")).text();
+    let (mut kind, mut told) = (String::new(), Vec::new());
+    for line in events.lines() {
+        if let Some(text) = line.strip_prefix("event: ") {
+            text.clone_into(&mut kind);
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            let data: Value = serde_json::from_str(data).unwrap();
+            match kind.as_str() {
+                "segment" => told.push(data["text"].as_str().unwrap().to_owned()),
+                "restart" => told.push("restart".to_owned()),
+                _ => {}
+            }
+        }
+    }
+    told
+}
+
+/// What the scripted worker says with so many more segments.
+pub fn pretended(more_segments: u32) -> Vec<String> {
+    let more = (1..=more_segments).map(|count| format!("pretended {count}"));
+    std::iter::once("pretended".to_owned()).chain(more).collect()
 }

@@ -1,7 +1,7 @@
 //! Real servers as processes on loopback, each in a folder of its own, killed with the test.
 //!
-//! They are Debian's packages `postgresql`, `nats-server` and `redis-server`; where one is not
-//! installed, the test that needs it says so and passes over.
+//! They are Debian's packages `postgresql`, `nats-server` and `redis-server`, and `moto[server]` from `PyPI`;
+//! where one is not installed, the test that needs it says so and passes over.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -78,6 +78,11 @@ impl Service {
         let all = own.split_whitespace().map(ToOwned::to_owned).chain([pid.to_string()]);
         let sent = Command::new("kill").args(["-s", name]).args(all).status();
         assert!(sent.unwrap().success());
+    }
+
+    /// The number of its process, while there is one.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
     }
 
     /// Kills it, the hard way.
@@ -158,7 +163,12 @@ pub fn postgres() -> Option<Service> {
 
 /// The address of its database.
 pub fn postgres_url(service: &Service) -> String {
-    format!("postgresql+asyncpg://echo@127.0.0.1:{}/postgres", service.port)
+    postgres_url_at(service.port)
+}
+
+/// The same at another port, from where a wire leads to it.
+pub fn postgres_url_at(port: u16) -> String {
+    format!("postgresql+asyncpg://echo@127.0.0.1:{port}/postgres")
 }
 
 /// A server of NATS with JetStream; `None` where it is not installed.
@@ -184,6 +194,55 @@ pub fn redis() -> Option<Service> {
         server
     };
     Some(Service::start(port, &folder, command, move || is_listening(port)))
+}
+
+/// The bucket of [`moto`].
+const BUCKET: &str = "sound";
+
+/// S3 as `moto` pretends it, with a bucket; `None` where it is not installed.
+///
+/// It keeps everything in memory and forgets it when it is killed.
+pub fn moto() -> Option<Service> {
+    // `.ci/test` installs it with the packages of the Python tests.
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/moto_server");
+    let program = if own.is_file() { own } else { program("moto_server")? };
+    let (folder, port) = (folder("moto"), free_port());
+    let command = move || {
+        let mut server = Command::new(&program);
+        server.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        // Larger objects go to files, which are gone with it.
+        server.env("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", "65536");
+        server
+    };
+    let bucket = format!("http://127.0.0.1:{port}/{BUCKET}");
+    Some(Service::start(port, &folder, command, move || ureq::put(&bucket).send_empty().is_ok()))
+}
+
+/// The variables that lead a server to the bucket at this port; requests take seconds, not a minute.
+pub fn bucket(port: u16) -> Vec<(String, String)> {
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let all = [
+        ("ECHO_STORAGE_URL", format!("s3://{BUCKET}/echo")),
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ALLOW_HTTP", "true".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ("AWS_TIMEOUT", "4s".to_owned()),
+    ];
+    all.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
+/// What the bucket answers to a question such as `list-type=2`.
+pub fn ask_bucket(service: &Service, query: &str) -> String {
+    let url = format!("http://127.0.0.1:{}/{BUCKET}?{query}", service.port);
+    ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap()
+}
+
+/// The keys of all its objects.
+pub fn objects(service: &Service) -> Vec<String> {
+    let listed = ask_bucket(service, "list-type=2");
+    let keys = listed.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next());
+    keys.map(ToOwned::to_owned).collect()
 }
 
 fn program(name: &str) -> Option<PathBuf> {

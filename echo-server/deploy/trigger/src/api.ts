@@ -3,6 +3,8 @@
  */
 import { createHmac, randomUUID } from "node:crypto";
 
+import { logger } from "@trigger.dev/sdk";
+
 import type { Job } from "./modal.js";
 
 /** Why a job was not run. */
@@ -14,6 +16,9 @@ export interface Fault {
 
 const ANSWER_MS = 30_000;
 
+/** With these codes the API says that the job runs, or is over. The same status of a proxy has none of them. */
+const UNWANTED = ["job_not_found", "stale_lease", "job_gone", "result_expired"];
+
 /**
  * Takes an attempt at a job and ends it with a fault: who could not get a worker for it has had it.
  * Without this the job would wait for an announcement that nobody repeats for a while.
@@ -24,8 +29,10 @@ export async function claimAndFail(job: Job, error: Fault): Promise<void> {
     delivery_id: job.delivery_id,
     worker_id: "trigger",
   });
-  // 404, 409, 410: the job runs, or is over.
-  if (!started.ok) return;
+  if (!started.ok) {
+    logger.warn("a job was not taken to be failed", { job_id: job.job_id, status: started.status });
+    return;
+  }
   const { job_id, epoch, lease_token } = (await started.json()) as Record<string, unknown>;
   await send(job.api_url, "failed", { job_id, epoch, lease_token, worker_id: "trigger", error });
 }
@@ -36,10 +43,17 @@ async function send(base: string, kind: string, data: unknown): Promise<Response
   for (let pause = 500; ; pause *= 3) {
     const response = await trySend(base, id, kind, data).catch((error: unknown) => error as Error);
     const isLast = pause > 30_000;
-    if (response instanceof Response && (isLast || response.status < 500)) return response;
+    if (response instanceof Response && (isLast || !(await isPassing(response)))) return response;
     if (isLast) throw response;
     await new Promise((resolve) => setTimeout(resolve, pause));
   }
+}
+
+/** Whether the answer may be another one later. */
+async function isPassing(response: Response): Promise<boolean> {
+  if (![404, 409, 410].includes(response.status)) return response.status >= 500;
+  const answer = (await response.clone().json().catch(() => undefined)) as { code?: string } | undefined;
+  return !UNWANTED.includes(answer?.code ?? "");
 }
 
 function trySend(base: string, id: string, kind: string, data: unknown): Promise<Response> {

@@ -73,12 +73,12 @@ test("a dispatch that failed for good costs the job an attempt, unless somebody 
   const { claimAndFail } = await import("../dist/src/api.js");
   process.env.ECHO_WORKER_SECRET = "0123456789abcdef";
   const heard = [];
-  let status = 200;
+  const answers = [];
   const api = await listen(async (method, path, body, headers, text) => {
     const signed = `${headers["webhook-id"]}.${headers["webhook-timestamp"]}.${text}`;
     const tag = createHmac("sha256", "0123456789abcdef").update(signed).digest("base64");
     heard.push([path, body.type, headers["webhook-signature"] === `v1,${tag}`, body.data.error?.code]);
-    return [status, { job_id: "job-1", epoch: 7, lease_token: "token" }];
+    return answers.shift() ?? [200, { job_id: "job-1", epoch: 7, lease_token: "token" }];
   });
   t.after(() => api.close());
   const fault = { code: "upstream_engine", message: "no GPU", retryable: true };
@@ -88,7 +88,11 @@ test("a dispatch that failed for good costs the job an attempt, unless somebody 
     [path, "transcription.started", true, undefined],
     [path, "transcription.failed", true, "upstream_engine"],
   ]);
-  status = 409;
+  answers.push([409, { code: "stale_lease" }]);
   await claimAndFail({ ...job, api_url: api.url }, fault);
   assert.equal(heard.length, 3);
+  // A proxy that knows no API does not say so.
+  answers.push([404, "Not Found"]);
+  await claimAndFail({ ...job, api_url: api.url }, fault);
+  assert.equal(heard.length, 6);
 });

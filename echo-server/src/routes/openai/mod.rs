@@ -123,7 +123,7 @@ async fn answer(
     drop(turn);
     let form = std::mem::take(&mut received.fields);
     let asked = Asked::read(form, &app.config.model, task)?;
-    let job = submit_file(&app, &caller, &received, asked.submission.clone()).await?;
+    let job = submit_file(&app, &caller, &received, asked.submission.clone(), None).await?;
     let guard = Disconnect::watch(&app, &caller, &job);
     let mut response = if asked.is_streamed {
         stream::stream(app, caller, job.id, asked.format, guard)

@@ -30,6 +30,7 @@ struct Reader {
     news: Listener,
     seen: i64,
     said: usize,
+    is_behind: bool,
     is_over: bool,
     guard: Option<Disconnect>,
 }
@@ -44,7 +45,9 @@ pub(super) fn stream(
 ) -> Response {
     let news = app.hub.listen();
     let (tenant, guard) = (caller.tenant, Some(guard));
-    let reader = Reader { app, tenant, id, format, news, seen: 0, said: 0, is_over: false, guard };
+    let (said, is_behind) = (0, false);
+    let reader =
+        Reader { app, tenant, id, format, news, seen: 0, said, is_behind, is_over: false, guard };
     let events = stream::unfold(reader, |mut reader| async {
         let text = reader.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(text)), reader))
@@ -85,7 +88,9 @@ impl Reader {
         // Speakers are known at the end only, so their segments come then.
         for item in events {
             self.seen = item.seq;
-            if item.kind != "segments" || self.format == Format::DiarizedJson || job.attempt > 1 {
+            // What was said cannot be taken back: after a restart the rest comes at the end.
+            self.is_behind |= item.kind == "restart" && self.said > 0;
+            if item.kind != "segments" || self.format == Format::DiarizedJson || self.is_behind {
                 continue;
             }
             for segment in item.data.as_array().into_iter().flatten() {

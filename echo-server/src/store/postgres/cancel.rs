@@ -1,12 +1,9 @@
 //! Cancelling, purging and forgetting.
 
-use super::super::{Cancellation, Horizon, Orphans, Result};
+use super::super::{Cancellation, Expired, Horizon, MAX_EXPIRED, Orphans, Result};
 use super::connection::{Connections, Transaction};
-use super::{ends, lease, rows};
+use super::{batches, checkpoints, ends, lease, rows};
 use crate::job::{Job, JobOptions, State};
-
-/// Jobs erased by one run; the rest waits for the next one.
-const MAX_ERASED: usize = 1000;
 
 pub(super) fn cancel(
     db: &mut Transaction<'_>,
@@ -43,8 +40,10 @@ fn hand_over(db: &mut Transaction<'_>, leader: &Job) -> Result<bool> {
         release_count = l.release_count, lease_owner = l.lease_owner, \
         lease_token_hash = l.lease_token_hash, lease_until = l.lease_until, \
         lease_ms = l.lease_ms, run_after = l.run_after, started_at = l.started_at, \
+        segments_told = l.segments_told, \
         leader_id = NULL, version = h.version + 1 FROM jobs AS l WHERE l.id = $1 AND h.id = $2";
     db.execute(sql, &[&leader.id, &heir])?;
+    checkpoints::hand_over(db, &leader.id, &heir)?;
     db.execute("UPDATE jobs SET lease_token_hash = NULL WHERE id = $1", &[&leader.id])?;
     db.execute("UPDATE jobs SET leader_id = $2 WHERE leader_id = $1", &[&leader.id, &heir])?;
     if leader.state == State::Processing {
@@ -81,7 +80,7 @@ fn erase(db: &mut Transaction<'_>, job: &Job) -> Result<Orphans> {
         (source.filename, source.url) = (None, None);
         (source.content_hash, source.sealed) = (None, None);
     })?;
-    for table in ["job_events", "deliveries"] {
+    for table in ["job_events", "deliveries", "checkpoints"] {
         db.execute(&format!("DELETE FROM {table} WHERE job_id = $1"), &[&job.id])?;
     }
     let mut orphans = Orphans::default();
@@ -106,9 +105,9 @@ fn unused_result(db: &mut Transaction<'_>, key: Option<&str>) -> Result<Option<S
 }
 
 /// Each job is erased in a transaction of its own, so that nobody waits for all of them.
-pub(super) fn expire(db: &Connections, before: &Horizon) -> Result<Orphans> {
+pub(super) fn expire(db: &Connections, before: &Horizon) -> Result<Expired> {
     let mut orphans = Orphans::default();
-    let found = db.write(before.now, |tx| {
+    let (found, has_more) = db.write(before.now, |tx| {
         let asked = "SELECT id FROM jobs WHERE purge_requested AND purged_at IS NULL \
             AND state IN ('completed', 'failed', 'cancelled')";
         let mut found = ids(tx, asked, None)?;
@@ -116,9 +115,12 @@ pub(super) fn expire(db: &Connections, before: &Horizon) -> Result<Orphans> {
             let old = "SELECT id FROM jobs WHERE finished_at < $1 AND purged_at IS NULL";
             let old = ids(tx, old, Some(tx.at(results)))?;
             found.extend(old);
+            let results = tx.at(results);
+            batches::expire(tx, results)?;
         }
-        found.truncate(MAX_ERASED);
-        Ok(found)
+        let has_more = found.len() > MAX_EXPIRED;
+        found.truncate(MAX_EXPIRED);
+        Ok((found, has_more))
     })?;
     for id in found {
         let more = db.write(before.now, |tx| {
@@ -129,14 +131,16 @@ pub(super) fn expire(db: &Connections, before: &Horizon) -> Result<Orphans> {
         orphans.blobs.extend(more.blobs);
         orphans.results.extend(more.results);
     }
-    db.write(before.now, |tx| {
-        let mut blobs = Vec::new();
+    let (blobs, has_more_sound) = db.write(before.now, |tx| {
+        let (mut blobs, mut has_more) = (Vec::new(), false);
         if let Some(audio) = before.audio {
             let sql = "UPDATE jobs AS j SET blob_hash = NULL FROM (SELECT id, blob_hash FROM jobs \
-                WHERE finished_at < $1 AND blob_hash IS NOT NULL LIMIT 1000 \
+                WHERE finished_at < $1 AND blob_hash IS NOT NULL LIMIT $2 \
                 FOR UPDATE SKIP LOCKED) AS old WHERE j.id = old.id RETURNING old.blob_hash";
             let audio = tx.at(audio);
-            for row in tx.query(sql, &[&audio])? {
+            let old = tx.query(sql, &[&audio, &(MAX_EXPIRED as i64)])?;
+            has_more = old.len() == MAX_EXPIRED;
+            for row in old {
                 blobs.extend(unused_blob(tx, row.get(0))?);
             }
         }
@@ -145,18 +149,22 @@ pub(super) fn expire(db: &Connections, before: &Horizon) -> Result<Orphans> {
         tx.execute("DELETE FROM inbound_ids WHERE at < $1", &[&bookkeeping])?;
         let sql = "DELETE FROM job_events WHERE at < $1 AND kind = 'segments'";
         tx.execute(sql, &[&bookkeeping])?;
-        Ok(blobs)
-    })
-    .map(|blobs| {
-        orphans.blobs.extend(blobs);
-        orphans
-    })
+        // A replica of an earlier version ends jobs without forgetting what was done of them.
+        let sql = "DELETE FROM checkpoints AS c WHERE NOT EXISTS (SELECT 1 FROM jobs AS j \
+            WHERE j.id = c.job_id AND j.state IN ('pending', 'processing'))";
+        tx.execute(sql, &[])?;
+        Ok((blobs, has_more))
+    })?;
+    orphans.blobs.extend(blobs);
+    Ok(Expired { orphans, has_more: has_more || has_more_sound })
 }
 
 fn ids(db: &mut Transaction<'_>, sql: &str, before: Option<i64>) -> Result<Vec<String>> {
+    // One more than are erased, to see that there are more.
+    let limit = MAX_EXPIRED as i64 + 1;
     let found = match before {
-        Some(before) => db.query(sql, &[&before])?,
-        None => db.query(sql, &[])?,
+        Some(before) => db.query(&format!("{sql} LIMIT $2"), &[&before, &limit])?,
+        None => db.query(&format!("{sql} LIMIT $1"), &[&limit])?,
     };
     Ok(found.iter().map(|row| row.get(0)).collect())
 }

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::super::{Delivery, Due, Result, Tried};
+use super::super::{About, Delivery, Due, Result, Tried};
 use super::connection::Transaction;
-use super::rows;
+use super::{batches, rows};
 use crate::clock::rfc3339;
 use crate::job::Callback;
 
@@ -14,25 +14,34 @@ const MAX_NOTES: usize = 50;
 pub(super) fn due(db: &mut Transaction<'_>, limit: u32, busy_until: i64) -> Result<Vec<Due>> {
     let sql = "UPDATE deliveries SET next_at = $3 WHERE id IN (SELECT id FROM deliveries \
         WHERE state = 'pending' AND next_at <= $2 ORDER BY next_at LIMIT $1 \
-        FOR UPDATE SKIP LOCKED) RETURNING id, event_id, event, tries, job_id";
+        FOR UPDATE SKIP LOCKED) RETURNING id, event_id, event, tries, job_id, batch_id";
     let (now, busy_until) = (db.now, db.at(busy_until));
     let mut found = Vec::new();
     for row in db.query(sql, &[&i64::from(limit), &now, &busy_until])? {
+        let about = match row.get::<_, Option<String>>(5) {
+            None => About::Job(Box::new(rows::by_id(db, row.get(4))?)),
+            Some(id) => match batches::find(db, None, &id)? {
+                Some(batch) => About::Batch(Box::new(batch)),
+                None => continue,
+            },
+        };
         found.push(Due {
             id: row.get(0),
             event_id: row.get(1),
             event: row.get(2),
             tries: u32::try_from(row.get::<_, i64>(3)).unwrap_or(u32::MAX),
-            job: rows::by_id(db, row.get(4))?,
+            about,
         });
     }
     Ok(found)
 }
 
-pub(super) fn tried(db: &mut Transaction<'_>, id: &str, outcome: &Tried) -> Result<()> {
-    let sql = "SELECT tries_json FROM deliveries WHERE id = $1 FOR UPDATE";
-    // Purged while it was under way.
-    let Some(row) = db.first(sql, &[&id])? else { return Ok(()) };
+pub(super) fn tried(db: &mut Transaction<'_>, outcome: &Tried) -> Result<()> {
+    let (id, tries) = (&outcome.id, i64::from(outcome.tries));
+    let sql = "SELECT tries_json FROM deliveries \
+        WHERE id = $1 AND state = 'pending' AND tries = $2 FOR UPDATE";
+    // Purged, replayed, or tried by somebody else while it was under way.
+    let Some(row) = db.first(sql, &[id, &tries])? else { return Ok(()) };
     let mut notes: Vec<Value> = serde_json::from_str(&row.get::<_, String>(0))?;
     notes.push(serde_json::to_value(&outcome.note)?);
     if notes.len() > MAX_NOTES {
@@ -42,7 +51,17 @@ pub(super) fn tried(db: &mut Transaction<'_>, id: &str, outcome: &Tried) -> Resu
         WHERE id = $1";
     let next_at = outcome.next_at.map(|at| db.at(at));
     let notes = serde_json::to_string(&notes)?;
-    db.execute(sql, &[&id, &outcome.state.as_str(), &next_at, &notes])?;
+    db.execute(sql, &[id, &outcome.state.as_str(), &next_at, &notes])?;
+    Ok(())
+}
+
+pub(super) fn put_off(db: &mut Transaction<'_>, until: &[(Due, i64)]) -> Result<()> {
+    let sql = "UPDATE deliveries SET next_at = $3 \
+        WHERE id = $1 AND state = 'pending' AND tries = $2";
+    for (due, until) in until {
+        let until = db.at(*until);
+        db.execute(sql, &[&due.id, &i64::from(due.tries), &until])?;
+    }
     Ok(())
 }
 

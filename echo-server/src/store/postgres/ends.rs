@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::super::{Lease, Result};
 use super::connection::Transaction;
-use super::{lease, rows};
+use super::{batches, checkpoints, lease, rows};
 use crate::job::{CallbackEvent, Job, JobError, Source, State, Usage};
 use crate::secrets::random;
 
@@ -16,6 +16,7 @@ pub(super) fn complete(
 ) -> Result<Job> {
     let job = rows::fenced(db, lease)?;
     lease::end_attempt(db, &job, "completed", None)?;
+    checkpoints::forget(db, &job.id)?;
     rows::change_source(db, &job.id, |source| source.duration_seconds = Some(duration))?;
     let sql = "UPDATE jobs SET state = 'completed', progress = 1, stage = NULL, usage_json = $2, \
         commits = commits + 1, error_json = NULL, finished_at = $3, lease_owner = NULL, \
@@ -113,6 +114,10 @@ fn end(db: &mut Transaction<'_>, id: &str, state: State, error: Option<&JobError
         version = version + 1 WHERE id = $1 AND state IN ('pending', 'processing')";
     let now = db.now;
     db.execute(sql, &[&id, &state.as_str(), &error, &now])?;
+    if checkpoints::reached(db, id)?.is_some() {
+        let attempt = rows::by_id(db, id)?.attempt;
+        checkpoints::restart(db, id, attempt)?;
+    }
     let job = rows::remember_status(db, id)?;
     enqueue_delivery(db, &job)?;
     Ok(job)
@@ -123,7 +128,7 @@ fn followers(db: &mut Transaction<'_>, leader: &str) -> Result<Vec<String>> {
     Ok(db.query(sql, &[&leader])?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Notes that somebody has to be told about the end of a job.
+/// Notes that somebody has to be told about the end of a job, and of its batch if it was the last one.
 fn enqueue_delivery(db: &mut Transaction<'_>, job: &Job) -> Result<()> {
     let event = match job.state {
         State::Completed => CallbackEvent::Completed,
@@ -131,6 +136,9 @@ fn enqueue_delivery(db: &mut Transaction<'_>, job: &Job) -> Result<()> {
         State::Cancelled => CallbackEvent::Cancelled,
         State::Pending | State::Processing => return Ok(()),
     };
+    if let Some(batch) = &job.batch_id {
+        batches::finish(db, batch)?;
+    }
     if !job.callback.as_ref().is_some_and(|callback| callback.events.contains(&event)) {
         return Ok(());
     }

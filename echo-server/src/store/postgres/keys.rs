@@ -2,8 +2,11 @@
 
 use postgres::Row;
 
-use super::super::{Answered, ApiKey, AuditEntry, RequestKey, Reserved, Result};
+use super::super::{
+    Answer, Answered, ApiKey, AuditEntry, RequestKey, Reserved, Result, Rotation, StoreError,
+};
 use super::connection::Transaction;
+use crate::job::Job;
 
 /// How long an answer is given again.
 const KEPT_MS: i64 = 24 * 3600 * 1000;
@@ -35,16 +38,37 @@ pub(super) fn keep_answer(
     answer: Option<&Answered>,
 ) -> Result<()> {
     let Some(answer) = answer else {
-        let sql = "DELETE FROM idempotency WHERE tenant_id = $1 AND route = $2 AND key = $3";
+        let sql = "DELETE FROM idempotency \
+            WHERE tenant_id = $1 AND route = $2 AND key = $3 AND response_json IS NULL";
         db.execute(sql, &[&key.tenant, &key.route, &key.key])?;
         return Ok(());
     };
-    let sql = "UPDATE idempotency SET fingerprint = $4, response_json = $5, expires_at = $6 \
-        WHERE tenant_id = $1 AND route = $2 AND key = $3";
+    write(db, key, answer)?;
+    Ok(())
+}
+
+/// Keeps the answer of jobs that were just kept.
+pub(super) fn answer(
+    db: &mut Transaction<'_>,
+    answer: Option<&Answer>,
+    jobs: &[Job],
+) -> Result<()> {
+    let Some(answer) = answer else { return Ok(()) };
+    let Some(told) = (answer.told)(jobs) else { return Ok(()) };
+    if write(db, &answer.key(), &told)? { Ok(()) } else { Err(StoreError::KeyUsed) }
+}
+
+/// Writes an answer, even if the reservation has ended; says whether there was none yet.
+fn write(db: &mut Transaction<'_>, key: &RequestKey<'_>, answer: &Answered) -> Result<bool> {
+    let sql = "INSERT INTO idempotency AS i \
+        (tenant_id, route, key, fingerprint, response_json, expires_at) \
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id, route, key) DO UPDATE \
+        SET fingerprint = $4, response_json = $5, expires_at = $6 WHERE i.response_json IS NULL";
     let (kept, until) = (serde_json::to_string(answer)?, db.now + KEPT_MS);
     let fingerprint = &answer.fingerprint;
-    db.execute(sql, &[&key.tenant, &key.route, &key.key, fingerprint, &kept, &until])?;
-    Ok(())
+    let changed =
+        db.execute(sql, &[&key.tenant, &key.route, &key.key, fingerprint, &kept, &until])?;
+    Ok(changed == 1)
 }
 
 pub(super) fn inbound(db: &mut Transaction<'_>, id: &str) -> Result<Option<String>> {
@@ -94,6 +118,20 @@ pub(super) fn revoke(db: &mut Transaction<'_>, tenant: &str, id: &str) -> Result
         WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL";
     let now = db.now;
     Ok(db.execute(sql, &[&tenant, &id, &now])? == 1)
+}
+
+pub(super) fn rotation(db: &mut Transaction<'_>, tenant: &str) -> Result<Rotation> {
+    let sql = "SELECT count, at FROM webhook_rotations WHERE tenant_id = $1";
+    let found = db.first(sql, &[&tenant])?;
+    Ok(found.map_or_else(Rotation::default, |row| Rotation { count: row.get(0), at: row.get(1) }))
+}
+
+pub(super) fn rotate(db: &mut Transaction<'_>, tenant: &str) -> Result<Rotation> {
+    let sql = "INSERT INTO webhook_rotations AS r (tenant_id, count, at) VALUES ($1, 1, $2) \
+        ON CONFLICT (tenant_id) DO UPDATE SET count = r.count + 1, at = $2";
+    let now = db.now;
+    db.execute(sql, &[&tenant, &now])?;
+    rotation(db, tenant)
 }
 
 pub(super) fn audit(db: &mut Transaction<'_>, entry: &AuditEntry) -> Result<()> {

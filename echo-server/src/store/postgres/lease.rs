@@ -1,10 +1,10 @@
 //! Leases: given, prolonged, given back, lost.
 
-use serde_json::json;
-
-use super::super::{Claim, Claimed, Lease, Renewed, Report, Result, StoreError};
+use super::super::{
+    Claim, Claimed, Lease, MAX_FETCHES_OF_TENANT, Renewed, Report, Result, StoreError,
+};
 use super::connection::Transaction;
-use super::{ends, rows};
+use super::{checkpoints, ends, rows};
 use crate::job::{Job, JobError, Phase};
 
 /// Leases that may be given back without costing an attempt.
@@ -17,15 +17,20 @@ pub(super) fn claim(
     phase: Phase,
     claim: &Claim<'_>,
 ) -> Result<Option<Claimed>> {
+    if phase == Phase::Fetch {
+        // Two that count at the same time would both see room for one more.
+        db.lock_group("fetch")?;
+    }
     // Counted once a tenant and not once a row; rows that others are claiming are passed over.
-    let sql = "WITH running AS (SELECT tenant_id, count(*) AS n FROM jobs \
-        WHERE state = 'processing' GROUP BY tenant_id) \
+    let sql = "WITH running AS (SELECT tenant_id, count(*) AS n, \
+        count(*) FILTER (WHERE phase = 'fetch') AS fetching FROM jobs WHERE state = 'processing' GROUP BY tenant_id) \
         SELECT j.id FROM jobs AS j LEFT JOIN running AS r ON r.tenant_id = j.tenant_id \
         WHERE j.state = 'pending' AND j.phase = $1 AND j.run_after <= $2 AND j.leader_id IS NULL \
+        AND (j.phase <> 'fetch' OR COALESCE(r.fetching, 0) < $3) \
         ORDER BY j.priority DESC, COALESCE(r.n, 0), j.created_at, j.id LIMIT 1 \
         FOR UPDATE OF j SKIP LOCKED";
     let now = db.now;
-    let next = db.first(sql, &[&phase.as_str(), &now])?;
+    let next = db.first(sql, &[&phase.as_str(), &now, &i64::from(MAX_FETCHES_OF_TENANT)])?;
     next.map_or(Ok(None), |row| claim_job(db, row.get(0), claim))
 }
 
@@ -53,8 +58,13 @@ pub(super) fn claim_job(
     let sql = "INSERT INTO attempts (job_id, epoch, attempt, worker, started_at) \
         VALUES ($1, $2, $3, $4, $5)";
     db.execute(sql, &[&id, &job.epoch, &i64::from(job.attempt), &claim.owner, &now])?;
+    let mut resumes_at = checkpoints::reached(db, id)?;
+    if resumes_at.is_some() && !claim.resumes {
+        checkpoints::restart(db, id, job.attempt)?;
+        resumes_at = None;
+    }
     let lease = Lease { epoch: job.epoch, token_hash };
-    Ok(Some(Claimed { job, token, lease }))
+    Ok(Some(Claimed { job, token, lease, resumes_at }))
 }
 
 pub(super) fn renew(
@@ -67,7 +77,7 @@ pub(super) fn renew(
         "UPDATE jobs SET lease_until = GREATEST(lease_until, $3), \
          progress = GREATEST(progress, COALESCE($4, progress)), stage = COALESCE($5, stage), \
          version = version + CASE WHEN $4 IS NOT NULL OR $5 IS NOT NULL THEN 1 ELSE 0 END \
-         WHERE {} RETURNING id, cancel_requested",
+         WHERE {} RETURNING id, cancel_requested, segments_told, attempt",
         rows::FENCE
     );
     let until = db.at(until);
@@ -83,8 +93,19 @@ pub(super) fn renew(
     }
     let row = renewed.ok_or(StoreError::Fenced)?;
     let renewed = Renewed { job_id: row.get(0), is_cancel_requested: row.get(1) };
-    if let Some(segments) = &report.segments {
-        rows::remember(db, &renewed.job_id, "segments", segments)?;
+    let mut told = rows::count(&row, 2);
+    if report.is_restart {
+        let attempt = u32::try_from(rows::count(&row, 3)).unwrap_or(u32::MAX);
+        checkpoints::restart(db, &renewed.job_id, attempt)?;
+        told = 0;
+    }
+    if let Some((news, told)) = report.untold(told) {
+        rows::remember(db, &renewed.job_id, "segments", &news)?;
+        let sql = "UPDATE jobs SET segments_told = $2 WHERE id = $1";
+        db.execute(sql, &[&renewed.job_id, &rows::integer(told)])?;
+    }
+    for part in &report.checkpoints {
+        checkpoints::add(db, &renewed.job_id, part)?;
     }
     Ok(renewed)
 }
@@ -160,7 +181,8 @@ pub(super) fn requeue(
     rows::remember_status(db, id)
 }
 
-/// Notes how an attempt ended; what its segments were is told no more.
+/// Notes how an attempt ended; what its segments were is told no more, unless the next one goes on
+/// from a checkpoint.
 pub(super) fn end_attempt(
     db: &mut Transaction<'_>,
     job: &Job,
@@ -171,9 +193,8 @@ pub(super) fn end_attempt(
         WHERE job_id = $1 AND epoch = $2";
     let now = db.now;
     db.execute(sql, &[&job.id, &job.epoch, &now, &outcome, &detail])?;
-    if outcome != "completed" {
-        rows::remember(db, &job.id, "restart", &json!({ "attempt": job.attempt }))?;
-        db.execute("DELETE FROM job_events WHERE job_id = $1 AND kind = 'segments'", &[&job.id])?;
+    if outcome != "completed" && checkpoints::reached(db, &job.id)?.is_none() {
+        checkpoints::restart(db, &job.id, job.attempt)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use postgres::types::ToSql;
 
-use super::super::{Attempt, DayUsage, JobEvent, ListQuery, Load, Page, Result};
+use super::super::{Attempt, DayUsage, JobEvent, ListQuery, Load, Page, Result, WorkerSeen};
 use super::connection::{Transaction, Value};
 use super::rows;
 use crate::clock::rfc3339;
@@ -79,6 +79,9 @@ fn filter(found: &mut Conditions, query: &ListQuery) {
     if let Some(id) = &query.external_id {
         found.and("external_id = ?", [text(id)]);
     }
+    if let Some(id) = &query.batch_id {
+        found.and("batch_id = ?", [text(id)]);
+    }
     for (key, value) in &query.metadata {
         found.and(&json_text("metadata_json", "?", "= ?"), [text(key), text(value)]);
     }
@@ -124,6 +127,23 @@ pub(super) fn attempts(db: &mut Transaction<'_>, id: &str) -> Result<Vec<Attempt
             ended_at: row.get::<_, Option<i64>>(3).map(rfc3339),
             outcome: row.get(4),
             detail: row.get(5),
+        })
+        .collect())
+}
+
+pub(super) fn workers(db: &mut Transaction<'_>, since: i64) -> Result<Vec<WorkerSeen>> {
+    let sql = "SELECT worker, count(*) FILTER (WHERE ended_at IS NULL), count(*), \
+        max(COALESCE(ended_at, started_at)) FROM attempts \
+        WHERE (started_at > $1 OR ended_at IS NULL) AND worker != 'fetch' \
+        GROUP BY worker ORDER BY worker";
+    let found = db.query(sql, &[&since])?;
+    Ok(found
+        .iter()
+        .map(|row| WorkerSeen {
+            worker_id: row.get(0),
+            running: rows::count(row, 1),
+            attempts: rows::count(row, 2),
+            last_seen: rfc3339(row.get(3)),
         })
         .collect())
 }

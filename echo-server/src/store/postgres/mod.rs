@@ -6,7 +6,9 @@
 //!
 //! *Time* is the database's. Leases do not run out while nobody can reach it.
 
+mod batches;
 mod cancel;
+mod checkpoints;
 pub(super) mod connection;
 mod deliveries;
 mod ends;
@@ -21,9 +23,10 @@ mod tls;
 use std::time::{Duration, Instant};
 
 use super::{
-    Answered, ApiKey, Attempt, AuditEntry, Cancellation, Claim, Claimed, DayUsage, Delivery, Due,
-    Fetched, Horizon, JobEvent, Lease, ListQuery, Load, NewJob, Orphans, Page, Renewed, Report,
-    RequestKey, Reserved, Result, Store, StoreError, Swept, Tried, Waiting,
+    Answer, Answered, ApiKey, Attempt, AuditEntry, Batch, Cancellation, Claim, Claimed, DayUsage,
+    Delivery, Due, Expired, Fetched, Horizon, JobEvent, Lease, ListQuery, Load, NewBatch, NewJob,
+    Orphans, Page, Renewed, Report, RequestKey, Reserved, Result, Rotation, Store, StoreError,
+    Swept, Tried, Waiting, WorkerSeen,
 };
 use crate::job::{Job, JobError, Phase, State, Usage};
 use connection::Clock;
@@ -33,7 +36,17 @@ use connection::{Connections, Transaction};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_jobs.sql"),
     include_str!("../../../migrations/postgres/0002_outbox.sql"),
+    include_str!("../../../migrations/postgres/0003_traces.sql"),
+    include_str!("../../../migrations/postgres/0004_operators.sql"),
+    include_str!("../../../migrations/postgres/0005_batches.sql"),
+    include_str!("../../../migrations/postgres/0006_checkpoints.sql"),
 ];
+/// The oldest of these that a program may know and still work with the newest: during a rolling update,
+/// replicas of before start again, too. A change that they could not live with raises it.
+const OLDEST: usize = 2;
+/// Which changes a database has, and the fewest that a program must know.
+const SCHEMA_TABLE: &str = "CREATE TABLE IF NOT EXISTS echo_schema (version BIGINT NOT NULL);
+    ALTER TABLE echo_schema ADD COLUMN IF NOT EXISTS oldest BIGINT NOT NULL DEFAULT 0";
 /// Replicas that start together change the schema one after the other.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7300915437120233)";
 /// How long a database that is being started is waited for.
@@ -64,7 +77,7 @@ impl PostgresStore {
     /// Blocks, and must not be called on a thread that drives asynchronous code.
     ///
     /// # Errors
-    /// If the database cannot be reached for half a minute, or its schema is newer than this program.
+    /// If the database cannot be reached for half a minute, or its schema is too new for this program.
     pub fn open(url: &str, is_migrated: bool) -> Result<Self> {
         Self::open_with(url, is_migrated, Clock::Database)
     }
@@ -100,14 +113,15 @@ impl PostgresStore {
 fn migrate(tx: &mut Transaction<'_>, is_migrated: bool) -> Result<()> {
     let refuse = |text: String| StoreError::Database(text.into());
     tx.batch(MIGRATION_LOCK)?;
-    tx.batch("CREATE TABLE IF NOT EXISTS echo_schema (version BIGINT NOT NULL)")?;
-    let known = tx.first("SELECT version FROM echo_schema", &[])?;
-    let version = known.as_ref().map_or(0, |row| rows::count(row, 0));
+    tx.batch(SCHEMA_TABLE)?;
+    let known = tx.first("SELECT version, oldest FROM echo_schema", &[])?;
+    let [version, oldest] =
+        known.as_ref().map_or([0, 0], |row| [0, 1].map(|i| rows::count(row, i)));
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     if version > MIGRATIONS.len() {
-        return Err(refuse(format!(
-            "the database has schema {version}, which is newer than this program"
-        )));
+        let is_fit = (1..=MIGRATIONS.len() as u64).contains(&oldest);
+        let text = format!("the database has schema {version}, which is newer than this program");
+        return if is_fit { Ok(()) } else { Err(refuse(text)) };
     }
     if version < MIGRATIONS.len() && !is_migrated {
         return Err(refuse("the schema is old: run `echo-server migrate`".to_owned()));
@@ -116,14 +130,37 @@ fn migrate(tx: &mut Transaction<'_>, is_migrated: bool) -> Result<()> {
         tx.batch(migration)?;
     }
     tx.batch("DELETE FROM echo_schema")?;
-    let newest = rows::integer(MIGRATIONS.len() as u64);
-    tx.execute("INSERT INTO echo_schema (version) VALUES ($1)", &[&newest])?;
+    let [newest, oldest] = [MIGRATIONS.len(), OLDEST].map(|count| rows::integer(count as u64));
+    let sql = "INSERT INTO echo_schema (version, oldest) VALUES ($1, $2)";
+    tx.execute(sql, &[&newest, &oldest])?;
     Ok(())
 }
 
 impl Store for PostgresStore {
-    fn submit(&self, job: &NewJob, now: i64) -> Result<Job> {
-        self.write(now, |tx| submit::submit(tx, job))
+    fn submit_answered(&self, job: &NewJob, answer: Option<&Answer>, now: i64) -> Result<Job> {
+        self.write(now, |tx| {
+            let job = submit::submit(tx, job)?;
+            keys::answer(tx, answer, std::slice::from_ref(&job))?;
+            Ok(job)
+        })
+    }
+
+    fn submit_batch_answered(
+        &self,
+        batch: &NewBatch,
+        jobs: &[NewJob],
+        answer: Option<&Answer>,
+        now: i64,
+    ) -> Result<Vec<Job>> {
+        self.write(now, |tx| {
+            let jobs = batches::submit(tx, batch, jobs)?;
+            keys::answer(tx, answer, &jobs)?;
+            Ok(jobs)
+        })
+    }
+
+    fn batch(&self, tenant: &str, id: &str) -> Result<Option<Batch>> {
+        self.read(|db| batches::find(db, Some(tenant), id))
     }
 
     fn claim(&self, phase: Phase, claim: &Claim<'_>, now: i64) -> Result<Option<Claimed>> {
@@ -136,6 +173,13 @@ impl Store for PostgresStore {
 
     fn renew(&self, lease: &Lease, report: &Report, until: i64, now: i64) -> Result<Renewed> {
         self.write(now, |tx| lease::renew(tx, lease, report, until))
+    }
+
+    fn checkpoints(&self, lease: &Lease) -> Result<Vec<String>> {
+        self.read(|db| match rows::leased(db, lease)? {
+            Some(job) => checkpoints::of_job(db, &job.id),
+            None => Err(StoreError::Fenced),
+        })
     }
 
     fn fetched(&self, lease: &Lease, blob: &Fetched, now: i64) -> Result<Job> {
@@ -229,6 +273,13 @@ impl Store for PostgresStore {
         self.read(|db| list::attempts(db, id))
     }
 
+    fn history(&self, id: &str) -> Result<Option<(Job, Vec<Attempt>)>> {
+        self.read(|db| {
+            let Some(job) = rows::job(db, "WHERE id = $1", &[&id])? else { return Ok(None) };
+            Ok(Some((job, list::attempts(db, id)?)))
+        })
+    }
+
     fn load(&self, tenant: &str) -> Result<Load> {
         self.read(|db| list::load(db, tenant))
     }
@@ -245,8 +296,12 @@ impl Store for PostgresStore {
         self.write(now, |tx| deliveries::due(tx, limit, busy_until))
     }
 
-    fn delivery_tried(&self, id: &str, outcome: &Tried, now: i64) -> Result<()> {
-        self.write(now, |tx| deliveries::tried(tx, id, outcome))
+    fn delivery_tried(&self, outcome: &Tried, now: i64) -> Result<()> {
+        self.write(now, |tx| deliveries::tried(tx, outcome))
+    }
+
+    fn put_off_deliveries(&self, until: &[(Due, i64)], now: i64) -> Result<()> {
+        self.write(now, |tx| deliveries::put_off(tx, until))
     }
 
     fn deliveries(&self, tenant: &str, job: &str) -> Result<Vec<Delivery>> {
@@ -289,11 +344,23 @@ impl Store for PostgresStore {
         self.write(now, |tx| keys::revoke(tx, tenant, id))
     }
 
+    fn rotation(&self, tenant: &str) -> Result<Rotation> {
+        self.read(|db| keys::rotation(db, tenant))
+    }
+
+    fn rotate(&self, tenant: &str, now: i64) -> Result<Rotation> {
+        self.write(now, |tx| keys::rotate(tx, tenant))
+    }
+
+    fn workers(&self, since: i64) -> Result<Vec<WorkerSeen>> {
+        self.read(|db| list::workers(db, since))
+    }
+
     fn audit(&self, entry: &AuditEntry, now: i64) -> Result<()> {
         self.write(now, |tx| keys::audit(tx, entry))
     }
 
-    fn expire(&self, before: &Horizon) -> Result<Orphans> {
+    fn expire(&self, before: &Horizon) -> Result<Expired> {
         cancel::expire(&self.connections, before)
     }
 

@@ -17,9 +17,10 @@ pub(super) fn unannounced(db: &mut Transaction<'_>, limit: u32) -> Result<Vec<Wa
 }
 
 pub(super) fn announced(db: &mut Transaction<'_>, jobs: &[Waiting]) -> Result<()> {
-    let sql = "UPDATE jobs AS j SET announced_at = $3 \
-        FROM unnest($1::text[], $2::bigint[]) AS a (id, epoch) \
-        WHERE j.id = a.id AND j.epoch = a.epoch AND j.state = 'pending'";
+    // Not as a join: a plan made while the table is small compares each waiting job with each of these.
+    let sql = "UPDATE jobs SET announced_at = $3 WHERE id = ANY($1) \
+        AND epoch = ($2::bigint[])[array_position($1, id)] \
+        AND state = 'pending' AND announced_at IS NULL";
     let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
     let epochs: Vec<i64> = jobs.iter().map(|job| job.epoch).collect();
     let now = db.now;

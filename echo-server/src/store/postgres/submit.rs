@@ -12,8 +12,9 @@ pub(super) fn submit(db: &mut Transaction<'_>, job: &NewJob) -> Result<Job> {
     }
     let callback = job.callback.as_ref().map(serde_json::to_string).transpose()?;
     let sql = "INSERT INTO jobs (id, tenant_id, state, phase, priority, options_json, source_json, \
-        callback_json, metadata_json, external_id, retry_of, max_attempts, created_at) \
-        VALUES ($1, $2, 'pending', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        callback_json, metadata_json, external_id, retry_of, max_attempts, created_at, \
+        traceparent, batch_id) \
+        VALUES ($1, $2, 'pending', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     let now = db.now;
     db.execute(
         sql,
@@ -30,6 +31,8 @@ pub(super) fn submit(db: &mut Transaction<'_>, job: &NewJob) -> Result<Job> {
             &job.retry_of,
             &i64::from(job.max_attempts),
             &now,
+            &job.traceparent,
+            &job.batch_id,
         ],
     )?;
     if let Some(blob) = &job.blob {
@@ -42,6 +45,9 @@ pub(super) fn fetched(db: &mut Transaction<'_>, lease: &Lease, blob: &Fetched) -
     // Before any row, as everybody does.
     db.lock_group(&blob.cache_key)?;
     let job = rows::fenced(db, lease)?;
+    if job.is_cancel_requested {
+        return ends::cancelled(db, lease);
+    }
     lease::end_attempt(db, &job, "fetched", None)?;
     // The attempts at running are counted from here.
     let sql = "UPDATE jobs SET state = 'pending', announced_at = NULL, phase = 'run', attempt = 0, progress = 0, \

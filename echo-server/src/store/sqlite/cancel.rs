@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::{Cancellation, Horizon, Orphans, Result};
-use super::{ends, lease, rows};
+use super::super::{Cancellation, Expired, Horizon, MAX_EXPIRED, Orphans, Result};
+use super::{batches, checkpoints, ends, lease, rows};
 use crate::job::{Job, State};
 
 pub(super) fn cancel(
@@ -40,11 +40,13 @@ fn hand_over(db: &Connection, leader: &Job, now: i64) -> Result<bool> {
     // The leader steps aside first: two leaders of one cache key are not allowed.
     db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?1", [&leader.id])?;
     let sql = "UPDATE jobs SET (state, phase, stage, progress, attempt, epoch, release_count, \
-        lease_owner, lease_token_hash, lease_until, run_after, started_at) = \
+        lease_owner, lease_token_hash, lease_until, run_after, started_at, segments_told) = \
         (SELECT state, phase, stage, progress, attempt, epoch, release_count, lease_owner, \
-        lease_token_hash, lease_until, run_after, started_at FROM jobs WHERE id = ?1), \
+        lease_token_hash, lease_until, run_after, started_at, segments_told \
+        FROM jobs WHERE id = ?1), \
         leader_id = NULL, version = version + 1 WHERE id = ?2";
     db.execute(sql, params![leader.id, heir])?;
+    checkpoints::hand_over(db, &leader.id, &heir)?;
     db.execute("UPDATE jobs SET lease_token_hash = NULL WHERE id = ?1", [&leader.id])?;
     db.execute("UPDATE jobs SET leader_id = ?2 WHERE leader_id = ?1", params![leader.id, heir])?;
     if leader.state == State::Processing {
@@ -72,7 +74,7 @@ fn erase(db: &Connection, job: &Job, now: i64) -> Result<Orphans> {
         source_json = json_remove(source_json, '$.filename', '$.url', '$.content_hash', '$.sealed'), \
         options_json = json_remove(options_json, '$.initial_prompt', '$.hotwords') WHERE id = ?1";
     db.execute(sql, params![job.id, now])?;
-    for table in ["job_events", "deliveries"] {
+    for table in ["job_events", "deliveries", "checkpoints"] {
         db.execute(&format!("DELETE FROM {table} WHERE job_id = ?1"), [&job.id])?;
     }
     let mut orphans = Orphans::default();
@@ -99,14 +101,18 @@ fn unused_result(db: &Connection, key: Option<&str>) -> Result<Option<String>> {
     Ok(Some(key.to_owned()))
 }
 
-pub(super) fn expire(db: &Connection, before: &Horizon) -> Result<Orphans> {
+pub(super) fn expire(db: &Connection, before: &Horizon) -> Result<Expired> {
     let mut orphans = Orphans::default();
     let asked = "WHERE purge_requested = 1 AND purged_at IS NULL \
-        AND state IN ('completed', 'failed', 'cancelled')";
-    let mut over = rows::jobs(db, asked, &[])?;
+        AND state IN ('completed', 'failed', 'cancelled') LIMIT ?1";
+    let mut over = rows::jobs(db, asked, &[&MAX_EXPIRED])?;
+    let mut has_more = over.len() == MAX_EXPIRED;
     if let Some(results) = before.results {
-        let old = "WHERE finished_at < ?1 AND purged_at IS NULL LIMIT 1000";
-        over.extend(rows::jobs(db, old, &[&results])?);
+        let old = "WHERE finished_at < ?1 AND purged_at IS NULL LIMIT ?2";
+        let old = rows::jobs(db, old, &[&results, &MAX_EXPIRED])?;
+        has_more |= old.len() == MAX_EXPIRED;
+        over.extend(old);
+        batches::expire(db, results)?;
     }
     for job in over {
         let more = erase(db, &job, before.now)?;
@@ -114,8 +120,10 @@ pub(super) fn expire(db: &Connection, before: &Horizon) -> Result<Orphans> {
         orphans.results.extend(more.results);
     }
     if let Some(audio) = before.audio {
-        let old = "WHERE finished_at < ?1 AND blob_hash IS NOT NULL LIMIT 1000";
-        for job in rows::jobs(db, old, &[&audio])? {
+        let old = "WHERE finished_at < ?1 AND blob_hash IS NOT NULL LIMIT ?2";
+        let old = rows::jobs(db, old, &[&audio, &MAX_EXPIRED])?;
+        has_more |= old.len() == MAX_EXPIRED;
+        for job in old {
             db.execute("UPDATE jobs SET blob_hash = NULL WHERE id = ?1", [&job.id])?;
             orphans.blobs.extend(unused_blob(db, job.blob_hash.as_deref())?);
         }
@@ -124,5 +132,9 @@ pub(super) fn expire(db: &Connection, before: &Horizon) -> Result<Orphans> {
     db.execute("DELETE FROM inbound_ids WHERE at < ?1", [before.bookkeeping])?;
     let sql = "DELETE FROM job_events WHERE at < ?1 AND kind = 'segments'";
     db.execute(sql, [before.bookkeeping])?;
-    Ok(orphans)
+    // A replica of an earlier version ends jobs without forgetting what was done of them.
+    let sql = "DELETE FROM checkpoints WHERE NOT EXISTS (SELECT 1 FROM jobs \
+        WHERE id = checkpoints.job_id AND state IN ('pending', 'processing'))";
+    db.execute(sql, [])?;
+    Ok(Expired { orphans, has_more })
 }

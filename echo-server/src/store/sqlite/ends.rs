@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::super::{Lease, Result};
-use super::{lease, rows};
+use super::{batches, checkpoints, lease, rows};
 use crate::job::{CallbackEvent, Job, JobError, State, Usage};
 use crate::secrets::random;
 
@@ -17,6 +17,7 @@ pub(super) fn complete(
 ) -> Result<Job> {
     let job = rows::fenced(db, lease)?;
     lease::end_attempt(db, &job, "completed", None, now)?;
+    checkpoints::forget(db, &job.id)?;
     let sql = "UPDATE jobs SET state = 'completed', progress = 1, stage = NULL, usage_json = ?2, \
         source_json = json_set(source_json, '$.duration_seconds', ?3), commits = commits + 1, \
         error_json = NULL, finished_at = ?4, lease_owner = NULL, lease_token_hash = NULL, \
@@ -114,6 +115,9 @@ fn end(db: &Connection, id: &str, state: State, error: Option<&JobError>, now: i
         lease_owner = NULL, lease_token_hash = NULL, lease_until = NULL, leader_id = NULL, \
         version = version + 1 WHERE id = ?1 AND state IN ('pending', 'processing')";
     db.prepare_cached(sql)?.execute(params![id, state.as_str(), error, now])?;
+    if checkpoints::reached(db, id)?.is_some() {
+        checkpoints::restart(db, id, rows::by_id(db, id)?.attempt, now)?;
+    }
     let job = rows::remember_status(db, id, now)?;
     enqueue_delivery(db, &job, now)?;
     Ok(job)
@@ -126,7 +130,7 @@ fn followers(db: &Connection, leader: &str) -> Result<Vec<String>> {
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Notes that somebody has to be told about the end of a job.
+/// Notes that somebody has to be told about the end of a job, and of its batch if it was the last one.
 fn enqueue_delivery(db: &Connection, job: &Job, now: i64) -> Result<()> {
     let event = match job.state {
         State::Completed => CallbackEvent::Completed,
@@ -134,6 +138,9 @@ fn enqueue_delivery(db: &Connection, job: &Job, now: i64) -> Result<()> {
         State::Cancelled => CallbackEvent::Cancelled,
         State::Pending | State::Processing => return Ok(()),
     };
+    if let Some(batch) = &job.batch_id {
+        batches::finish(db, batch, now)?;
+    }
     if !job.callback.as_ref().is_some_and(|callback| callback.events.contains(&event)) {
         return Ok(());
     }

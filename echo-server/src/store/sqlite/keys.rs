@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{Answered, ApiKey, AuditEntry, RequestKey, Reserved, Result};
+use super::super::{
+    Answer, Answered, ApiKey, AuditEntry, RequestKey, Reserved, Result, Rotation, StoreError,
+};
+use crate::job::Job;
 
 /// How long an answer is given again.
 const KEPT_MS: i64 = 24 * 3600 * 1000;
@@ -36,16 +39,36 @@ pub(super) fn keep_answer(
     now: i64,
 ) -> Result<()> {
     let Some(answer) = answer else {
-        let sql = "DELETE FROM idempotency WHERE tenant_id = ?1 AND route = ?2 AND key = ?3";
+        let sql = "DELETE FROM idempotency \
+            WHERE tenant_id = ?1 AND route = ?2 AND key = ?3 AND response_json IS NULL";
         db.execute(sql, params![key.tenant, key.route, key.key])?;
         return Ok(());
     };
-    let sql = "UPDATE idempotency SET fingerprint = ?4, response_json = ?5, expires_at = ?6 \
-        WHERE tenant_id = ?1 AND route = ?2 AND key = ?3";
+    write(db, key, answer, now)?;
+    Ok(())
+}
+
+/// Keeps the answer of jobs that were just kept.
+pub(super) fn answer(
+    db: &Connection,
+    answer: Option<&Answer>,
+    jobs: &[Job],
+    now: i64,
+) -> Result<()> {
+    let Some(answer) = answer else { return Ok(()) };
+    let Some(told) = (answer.told)(jobs) else { return Ok(()) };
+    if write(db, &answer.key(), &told, now)? { Ok(()) } else { Err(StoreError::KeyUsed) }
+}
+
+/// Writes an answer, even if the reservation has ended; says whether there was none yet.
+fn write(db: &Connection, key: &RequestKey<'_>, answer: &Answered, now: i64) -> Result<bool> {
+    let sql = "INSERT INTO idempotency AS i \
+        (tenant_id, route, key, fingerprint, response_json, expires_at) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (tenant_id, route, key) DO UPDATE \
+        SET fingerprint = ?4, response_json = ?5, expires_at = ?6 WHERE i.response_json IS NULL";
     let kept = serde_json::to_string(answer)?;
     let values = params![key.tenant, key.route, key.key, answer.fingerprint, kept, now + KEPT_MS];
-    db.execute(sql, values)?;
-    Ok(())
+    Ok(db.execute(sql, values)? == 1)
 }
 
 pub(super) fn inbound(db: &Connection, id: &str) -> Result<Option<String>> {
@@ -94,6 +117,19 @@ pub(super) fn revoke(db: &Connection, tenant: &str, id: &str, now: i64) -> Resul
     let sql = "UPDATE api_keys SET revoked_at = ?3 \
         WHERE tenant_id = ?1 AND id = ?2 AND revoked_at IS NULL";
     Ok(db.execute(sql, params![tenant, id, now])? == 1)
+}
+
+pub(super) fn rotation(db: &Connection, tenant: &str) -> Result<Rotation> {
+    let sql = "SELECT count, at FROM webhook_rotations WHERE tenant_id = ?1";
+    let row = |row: &Row<'_>| Ok(Rotation { count: row.get(0)?, at: row.get(1)? });
+    Ok(db.prepare_cached(sql)?.query_row([tenant], row).optional()?.unwrap_or_default())
+}
+
+pub(super) fn rotate(db: &Connection, tenant: &str, now: i64) -> Result<Rotation> {
+    let sql = "INSERT INTO webhook_rotations AS r (tenant_id, count, at) VALUES (?1, 1, ?2) \
+        ON CONFLICT (tenant_id) DO UPDATE SET count = r.count + 1, at = ?2";
+    db.execute(sql, params![tenant, now])?;
+    rotation(db, tenant)
 }
 
 pub(super) fn audit(db: &Connection, entry: &AuditEntry, now: i64) -> Result<()> {

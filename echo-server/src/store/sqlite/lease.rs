@@ -1,11 +1,11 @@
 //! Leases: given, prolonged, given back, lost.
 
-use rusqlite::{Connection, OptionalExtension, params};
-use serde_json::json;
-
-use super::super::{Claim, Claimed, Lease, Renewed, Report, Result, StoreError, Swept};
-use super::{ends, rows};
+use super::super::{
+    Claim, Claimed, Lease, MAX_FETCHES_OF_TENANT, Renewed, Report, Result, StoreError, Swept,
+};
+use super::{checkpoints, ends, rows};
 use crate::job::{Job, JobError, Phase};
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// Leases that may be given back without costing an attempt.
 const MAX_RELEASES: u32 = 10;
@@ -17,11 +17,13 @@ pub(super) fn claim(
     now: i64,
 ) -> Result<Option<Claimed>> {
     let sql = "SELECT id FROM jobs AS j WHERE state = 'pending' AND phase = ?1 AND run_after <= ?2 \
-        AND leader_id IS NULL ORDER BY priority DESC, (SELECT count(*) FROM jobs AS r \
+        AND leader_id IS NULL AND (phase <> 'fetch' OR (SELECT count(*) FROM jobs AS r \
+        WHERE r.tenant_id = j.tenant_id AND r.state = 'processing' AND r.phase = 'fetch') < ?3) \
+        ORDER BY priority DESC, (SELECT count(*) FROM jobs AS r \
         WHERE r.tenant_id = j.tenant_id AND r.state = 'processing'), created_at, id LIMIT 1";
     let next: Option<String> = db
         .prepare_cached(sql)?
-        .query_row(params![phase.as_str(), now], |row| row.get(0))
+        .query_row(params![phase.as_str(), now, MAX_FETCHES_OF_TENANT], |row| row.get(0))
         .optional()?;
     next.map_or(Ok(None), |id| claim_job(db, &id, claim, now))
 }
@@ -47,8 +49,13 @@ pub(super) fn claim_job(
     let sql = "INSERT INTO attempts (job_id, epoch, attempt, worker, started_at) \
         VALUES (?1, ?2, ?3, ?4, ?5)";
     db.prepare_cached(sql)?.execute(params![id, job.epoch, job.attempt, claim.owner, now])?;
+    let mut resumes_at = checkpoints::reached(db, id)?;
+    if resumes_at.is_some() && !claim.resumes {
+        checkpoints::restart(db, id, job.attempt, now)?;
+        resumes_at = None;
+    }
     let lease = Lease { epoch: job.epoch, token_hash };
-    Ok(Some(Claimed { job, token, lease }))
+    Ok(Some(Claimed { job, token, lease, resumes_at }))
 }
 
 pub(super) fn renew(
@@ -62,21 +69,28 @@ pub(super) fn renew(
         "UPDATE jobs SET lease_until = MAX(lease_until, ?3), \
          progress = MAX(progress, COALESCE(?4, progress)), stage = COALESCE(?5, stage), \
          version = version + (?4 IS NOT NULL OR ?5 IS NOT NULL) \
-         WHERE {} RETURNING id, cancel_requested",
+         WHERE {} RETURNING id, cancel_requested, segments_told, attempt",
         rows::FENCE
     );
     let values = params![lease.token_hash, lease.epoch, until, report.progress, report.stage];
-    let renewed = db
+    let (job_id, is_cancel_requested, mut told, attempt): (String, bool, u64, u32) = db
         .prepare_cached(&sql)?
-        .query_row(values, |row| {
-            Ok(Renewed { job_id: row.get(0)?, is_cancel_requested: row.get(1)? })
-        })
+        .query_row(values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?
         .ok_or(StoreError::Fenced)?;
-    if let Some(segments) = &report.segments {
-        rows::remember(db, &renewed.job_id, "segments", segments, now)?;
+    if report.is_restart {
+        checkpoints::restart(db, &job_id, attempt, now)?;
+        told = 0;
     }
-    Ok(renewed)
+    if let Some((news, told)) = report.untold(told) {
+        rows::remember(db, &job_id, "segments", &news, now)?;
+        let sql = "UPDATE jobs SET segments_told = ?2 WHERE id = ?1";
+        db.prepare_cached(sql)?.execute(params![job_id, told])?;
+    }
+    for part in &report.checkpoints {
+        checkpoints::add(db, &job_id, part)?;
+    }
+    Ok(Renewed { job_id, is_cancel_requested })
 }
 
 pub(super) fn release(db: &Connection, lease: &Lease, now: i64) -> Result<Job> {
@@ -156,7 +170,8 @@ pub(super) fn requeue(
     rows::remember_status(db, id, now)
 }
 
-/// Notes how an attempt ended; what its segments were is told no more.
+/// Notes how an attempt ended; what its segments were is told no more, unless the next one goes on
+/// from a checkpoint.
 pub(super) fn end_attempt(
     db: &Connection,
     job: &Job,
@@ -167,10 +182,8 @@ pub(super) fn end_attempt(
     let sql = "UPDATE attempts SET ended_at = ?3, outcome = ?4, detail = ?5 \
         WHERE job_id = ?1 AND epoch = ?2";
     db.prepare_cached(sql)?.execute(params![job.id, job.epoch, now, outcome, detail])?;
-    if outcome != "completed" {
-        rows::remember(db, &job.id, "restart", &json!({ "attempt": job.attempt }), now)?;
-        db.prepare_cached("DELETE FROM job_events WHERE job_id = ?1 AND kind = 'segments'")?
-            .execute([&job.id])?;
+    if outcome != "completed" && checkpoints::reached(db, &job.id)?.is_none() {
+        checkpoints::restart(db, &job.id, job.attempt, now)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, ToSql, params};
 
-use super::super::{Attempt, DayUsage, JobEvent, ListQuery, Load, Page, Result};
+use super::super::{Attempt, DayUsage, JobEvent, ListQuery, Load, Page, Result, WorkerSeen};
 use super::rows;
 use crate::clock::rfc3339;
 
@@ -71,9 +71,14 @@ fn filter(found: &mut Conditions, query: &ListQuery) {
     if let Some(id) = &query.external_id {
         found.and("external_id = ?", [text(id)]);
     }
+    if let Some(id) = &query.batch_id {
+        found.and("batch_id = ?", [text(id)]);
+    }
     for (key, value) in &query.metadata {
-        let condition = "EXISTS (SELECT 1 FROM json_each(metadata_json) AS m \
-            WHERE m.key = ? AND m.value = ?)";
+        // As a text, whatever it is.
+        let condition = "EXISTS (SELECT 1 FROM json_each(metadata_json) AS m WHERE m.key = ? AND \
+            CASE m.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' \
+            ELSE CAST(m.value AS TEXT) END = ?)";
         found.and(condition, [text(key), text(value)]);
     }
     if let Some(part) = &query.name_part {
@@ -105,6 +110,22 @@ pub(super) fn attempts(db: &Connection, id: &str) -> Result<Vec<Attempt>> {
             ended_at: row.get::<_, Option<i64>>(3)?.map(rfc3339),
             outcome: row.get(4)?,
             detail: row.get(5)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn workers(db: &Connection, since: i64) -> Result<Vec<WorkerSeen>> {
+    let sql = "SELECT worker, sum(ended_at IS NULL), count(*), max(COALESCE(ended_at, started_at)) \
+        FROM attempts WHERE (started_at > ?1 OR ended_at IS NULL) AND worker != 'fetch' \
+        GROUP BY worker ORDER BY worker";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map([since], |row| {
+        Ok(WorkerSeen {
+            worker_id: row.get(0)?,
+            running: row.get(1)?,
+            attempts: row.get(2)?,
+            last_seen: rfc3339(row.get(3)?),
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

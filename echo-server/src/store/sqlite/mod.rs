@@ -2,7 +2,9 @@
 //!
 //! When a submission is answered, it is on the disk: see `sync`.
 
+mod batches;
 mod cancel;
+mod checkpoints;
 mod deliveries;
 mod ends;
 mod keys;
@@ -21,9 +23,10 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
-    Answered, ApiKey, Attempt, AuditEntry, Cancellation, Claim, Claimed, DayUsage, Delivery, Due,
-    Fetched, Horizon, JobEvent, Lease, ListQuery, Load, NewJob, Orphans, Page, Renewed, Report,
-    RequestKey, Reserved, Result, Store, StoreError, Swept, Tried, Waiting,
+    Answer, Answered, ApiKey, Attempt, AuditEntry, Batch, Cancellation, Claim, Claimed, DayUsage,
+    Delivery, Due, Expired, Fetched, Horizon, JobEvent, Lease, ListQuery, Load, NewBatch, NewJob,
+    Orphans, Page, Renewed, Report, RequestKey, Reserved, Result, Rotation, Store, StoreError,
+    Swept, Tried, Waiting, WorkerSeen,
 };
 use crate::job::{Job, JobError, Phase, State, Usage};
 
@@ -31,6 +34,10 @@ use crate::job::{Job, JobError, Phase, State, Usage};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_jobs.sql"),
     include_str!("../../../migrations/sqlite/0002_outbox.sql"),
+    include_str!("../../../migrations/sqlite/0003_traces.sql"),
+    include_str!("../../../migrations/sqlite/0004_operators.sql"),
+    include_str!("../../../migrations/sqlite/0005_batches.sql"),
+    include_str!("../../../migrations/sqlite/0006_checkpoints.sql"),
 ];
 
 /// How long a statement waits for another process's lock.
@@ -151,8 +158,30 @@ fn migrate(writer: &mut Connection, is_migrated: bool) -> Result<()> {
 }
 
 impl Store for SqliteStore {
-    fn submit(&self, job: &NewJob, now: i64) -> Result<Job> {
-        self.write(|tx| submit::submit(tx, job, now))
+    fn submit_answered(&self, job: &NewJob, answer: Option<&Answer>, now: i64) -> Result<Job> {
+        self.write(|tx| {
+            let job = submit::submit(tx, job, now)?;
+            keys::answer(tx, answer, std::slice::from_ref(&job), now)?;
+            Ok(job)
+        })
+    }
+
+    fn submit_batch_answered(
+        &self,
+        batch: &NewBatch,
+        jobs: &[NewJob],
+        answer: Option<&Answer>,
+        now: i64,
+    ) -> Result<Vec<Job>> {
+        self.write(|tx| {
+            let jobs = batches::submit(tx, batch, jobs, now)?;
+            keys::answer(tx, answer, &jobs, now)?;
+            Ok(jobs)
+        })
+    }
+
+    fn batch(&self, tenant: &str, id: &str) -> Result<Option<Batch>> {
+        self.read(|db| batches::find(db, Some(tenant), id))
     }
 
     fn claim(&self, phase: Phase, claim: &Claim<'_>, now: i64) -> Result<Option<Claimed>> {
@@ -165,6 +194,10 @@ impl Store for SqliteStore {
 
     fn renew(&self, lease: &Lease, report: &Report, until: i64, now: i64) -> Result<Renewed> {
         self.write(|tx| lease::renew(tx, lease, report, until, now))
+    }
+
+    fn checkpoints(&self, lease: &Lease) -> Result<Vec<String>> {
+        self.read(|db| checkpoints::of_job(db, &rows::fenced(db, lease)?.id))
     }
 
     fn fetched(&self, lease: &Lease, blob: &Fetched, now: i64) -> Result<Job> {
@@ -249,6 +282,13 @@ impl Store for SqliteStore {
         self.read(|db| list::attempts(db, id))
     }
 
+    fn history(&self, id: &str) -> Result<Option<(Job, Vec<Attempt>)>> {
+        self.read(|db| {
+            let Some(job) = rows::job(db, "WHERE id = ?1", &[&id])? else { return Ok(None) };
+            Ok(Some((job, list::attempts(db, id)?)))
+        })
+    }
+
     fn load(&self, tenant: &str) -> Result<Load> {
         self.read(|db| list::load(db, tenant))
     }
@@ -265,8 +305,12 @@ impl Store for SqliteStore {
         self.write(|tx| deliveries::due(tx, limit, now, busy_until))
     }
 
-    fn delivery_tried(&self, id: &str, outcome: &Tried, now: i64) -> Result<()> {
-        self.write(|tx| deliveries::tried(tx, id, outcome, now))
+    fn delivery_tried(&self, outcome: &Tried, _now: i64) -> Result<()> {
+        self.write(|tx| deliveries::tried(tx, outcome))
+    }
+
+    fn put_off_deliveries(&self, until: &[(Due, i64)], _now: i64) -> Result<()> {
+        self.write(|tx| deliveries::put_off(tx, until))
     }
 
     fn deliveries(&self, tenant: &str, job: &str) -> Result<Vec<Delivery>> {
@@ -309,11 +353,23 @@ impl Store for SqliteStore {
         self.write(|tx| keys::revoke(tx, tenant, id, now))
     }
 
+    fn rotation(&self, tenant: &str) -> Result<Rotation> {
+        self.read(|db| keys::rotation(db, tenant))
+    }
+
+    fn rotate(&self, tenant: &str, now: i64) -> Result<Rotation> {
+        self.write(|tx| keys::rotate(tx, tenant, now))
+    }
+
+    fn workers(&self, since: i64) -> Result<Vec<WorkerSeen>> {
+        self.read(|db| list::workers(db, since))
+    }
+
     fn audit(&self, entry: &AuditEntry, now: i64) -> Result<()> {
         self.write(|tx| keys::audit(tx, entry, now))
     }
 
-    fn expire(&self, before: &Horizon) -> Result<Orphans> {
+    fn expire(&self, before: &Horizon) -> Result<Expired> {
         self.write(|tx| cancel::expire(tx, before))
     }
 

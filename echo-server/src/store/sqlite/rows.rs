@@ -12,7 +12,8 @@ use crate::job::{Job, Phase};
 pub(super) const COLUMNS: &str = "id, tenant_id, state, phase, stage, progress, priority, \
     options_json, source_json, callback_json, metadata_json, external_id, blob_hash, cache_key, \
     leader_id, retry_of, attempt, max_attempts, epoch, cancel_requested, cached, error_json, \
-    usage_json, version, commits, created_at, started_at, finished_at, purged_at";
+    usage_json, version, commits, created_at, started_at, finished_at, purged_at, \
+    traceparent, batch_id";
 
 /// The guard of everything that the holder of a lease may do.
 pub(super) const FENCE: &str = "lease_token_hash = ?1 AND epoch = ?2 AND state = 'processing'";
@@ -108,6 +109,8 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         started_at: row.get(26)?,
         finished_at: row.get(27)?,
         purged_at: row.get(28)?,
+        traceparent: row.get(29)?,
+        batch_id: row.get(30)?,
     })
 }
 

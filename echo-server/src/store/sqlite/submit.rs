@@ -10,8 +10,9 @@ pub(super) fn submit(db: &Connection, job: &NewJob, now: i64) -> Result<Job> {
     let phase = if job.blob.is_some() { Phase::Run } else { Phase::Fetch };
     let callback = job.callback.as_ref().map(serde_json::to_string).transpose()?;
     let sql = "INSERT INTO jobs (id, tenant_id, state, phase, priority, options_json, source_json, \
-        callback_json, metadata_json, external_id, retry_of, max_attempts, created_at) \
-        VALUES (?1, ?2, 'pending', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        callback_json, metadata_json, external_id, retry_of, max_attempts, created_at, \
+        traceparent, batch_id) \
+        VALUES (?1, ?2, 'pending', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     db.prepare_cached(sql)?.execute(params![
         job.id,
         job.tenant,
@@ -25,6 +26,8 @@ pub(super) fn submit(db: &Connection, job: &NewJob, now: i64) -> Result<Job> {
         job.retry_of,
         job.max_attempts,
         now,
+        job.traceparent,
+        job.batch_id,
     ])?;
     if let Some(blob) = &job.blob {
         settle(db, &job.id, blob, now)?;
@@ -34,6 +37,9 @@ pub(super) fn submit(db: &Connection, job: &NewJob, now: i64) -> Result<Job> {
 
 pub(super) fn fetched(db: &Connection, lease: &Lease, blob: &Fetched, now: i64) -> Result<Job> {
     let job = rows::fenced(db, lease)?;
+    if job.is_cancel_requested {
+        return ends::cancelled(db, lease, now);
+    }
     lease::end_attempt(db, &job, "fetched", None, now)?;
     // The attempts at running are counted from here.
     let sql = "UPDATE jobs SET state = 'pending', announced_at = NULL, phase = 'run', attempt = 0, progress = 0, \

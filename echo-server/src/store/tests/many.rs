@@ -23,7 +23,7 @@ pub(super) fn many_at_once_do_each_job_once(new: New) {
                 let (owner, mut random) = (format!("worker {worker}"), Random(worker as u64 + 77));
                 while done.load(Ordering::Relaxed) < JOBS {
                     let now = now_ms();
-                    let claim = Claim { owner: &owner, until: now + MINUTE };
+                    let claim = Claim { owner: &owner, until: now + MINUTE, resumes: true };
                     let Some(claimed) = store.claim(Phase::Run, &claim, now).unwrap() else {
                         store.sweep(now_ms()).unwrap();
                         continue;
@@ -81,5 +81,32 @@ pub(super) fn the_same_sound_at_once_runs_once(new: New) {
         assert!(job.state.is_final(), "{job:?}");
         assert_eq!(job.commits, u32::from(job.state == State::Completed));
         assert_eq!(store.deliveries("a", &job.id).unwrap().len(), 1);
+    }
+}
+
+/// Sixteen jobs of one batch that end at the same time, half of them in groups.
+pub(super) fn the_last_jobs_of_a_batch_at_once_complete_it_once(new: New) {
+    let store = &*new();
+    for round in 0..5 {
+        let id = format!("b{round}");
+        let key = |n: usize| format!("{round} {}", if n < 8 { n } else { n / 2 });
+        let jobs: Vec<NewJob> = (0..16).map(|n| job_of_batch(&id, &key(n))).collect();
+        store.submit_batch(&new_batch(&id), &jobs, now_ms()).unwrap();
+        let mut leases = Vec::new();
+        while let Some(claimed) = claim(store, now_ms()) {
+            leases.push(claimed.lease);
+        }
+        std::thread::scope(|scope| {
+            for lease in &leases {
+                scope.spawn(move || {
+                    store.complete(lease, Usage::default(), 1.0, now_ms()).unwrap();
+                });
+            }
+        });
+        let batch = store.batch("a", &id).unwrap().unwrap();
+        assert!(batch.completed_at.is_some(), "{batch:?}");
+        assert_eq!(batch.counts, [(State::Completed, 16)]);
+        // Those of earlier rounds are still to be tried.
+        assert_eq!(told(store, now_ms() + MINUTE).len(), round + 1);
     }
 }

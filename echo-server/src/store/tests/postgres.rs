@@ -31,7 +31,25 @@ fn replicas_that_start_together_make_one_schema() {
     });
     let store = PostgresStore::open(&url, false).unwrap();
     store.check().unwrap();
-    plain(&server).batch_execute("UPDATE echo_schema SET version = version + 1").unwrap();
+}
+
+#[test]
+fn a_program_works_with_the_schema_of_its_successor_if_that_says_so() {
+    let Some(server) = postgres() else { return };
+    let url = postgres_url(&server);
+    PostgresStore::open(&url, true).unwrap();
+    // As the next version may leave it: a column more, which this one knows nothing of.
+    let successor = "UPDATE echo_schema SET version = version + 1;
+        ALTER TABLE jobs ADD COLUMN mood TEXT";
+    plain(&server).batch_execute(successor).unwrap();
+    let schema = || plain(&server).query_one("SELECT version FROM echo_schema", &[]).unwrap();
+    let newer: i64 = schema().get(0);
+    let store = PostgresStore::open(&url, true).unwrap();
+    store.submit(&new_job("a", "k"), now_ms()).unwrap();
+    let claimed = claim(&store, now_ms()).unwrap();
+    store.complete(&claimed.lease, Usage::default(), 1.0, now_ms()).unwrap();
+    assert_eq!(schema().get::<_, i64>(0), newer);
+    plain(&server).batch_execute("UPDATE echo_schema SET oldest = version").unwrap();
     assert!(PostgresStore::open(&url, true).is_err());
 }
 
@@ -86,7 +104,7 @@ fn an_outage_loses_no_job_and_no_lease() {
         };
         work(50);
         let now = now_ms();
-        let claim = Claim { owner: "worker", until: now + lease_ms };
+        let claim = Claim { owner: "worker", until: now + lease_ms, resumes: true };
         let claimed = stores[0].claim(Phase::Run, &claim, now).unwrap().unwrap();
         for _ in 0..3 {
             server.kill();
