@@ -3,14 +3,16 @@
 
     load_cycles.py [--cycles N] [--model NAME] [--python PYTHON] [--node-module DIR] FILE
 
-Prints the resident memory after every tenth of the cycles and ends with 1 if it grew by more than 5 % from the second
-tenth (allocators keep some memory at first) to the last.
+Prints the median resident memory of every tenth of the cycles and ends with 1 if it grew by more than 5 % from the
+second tenth (allocators keep some memory at first) to the last. Medians, since in one cycle of ten the system's
+allocator gives some 50 MB back only in the next one.
 """
 
 import argparse
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 from echo_bench.process import REPOSITORY
 
@@ -22,9 +24,8 @@ for cycle in range(1, cycles + 1):
     with echo.Transcriber(model, device="cpu") as transcriber:
         assert transcriber.transcribe(file).segments
     gc.collect()
-    if cycle % (cycles // 10) == 0:
-        pages = int(open("/proc/self/statm").read().split()[1])
-        print(pages * 4096 // 1000, flush=True)
+    pages = int(open("/proc/self/statm").read().split()[1])
+    print(pages * 4096 // 1000, flush=True)
 """
 NODE_RUN = """
 import { createRequire } from "node:module";
@@ -36,11 +37,9 @@ for (let cycle = 1; cycle <= cycles; cycle += 1) {
   const transcriber = await Transcriber.load({ model, device: "cpu" });
   if ((await transcriber.transcribe(file)).segments.length === 0) process.exit(3);
   transcriber.close();
-  if (cycle % (cycles / 10) === 0) {
-    globalThis.gc();
-    await setTimeout(50);
-    console.log(Math.round(process.memoryUsage.rss() / 1000));
-  }
+  globalThis.gc();
+  await setTimeout(50);
+  console.log(Math.round(process.memoryUsage.rss() / 1000));
 }
 """
 
@@ -65,7 +64,9 @@ def main() -> None:
 def check(name: str, command: list) -> bool:
     """Runs one language's cycles and prints its memory."""
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    sizes_kb = [int(line) for line in printed.split()]
+    every_kb = [int(line) for line in printed.split()]
+    tenth = len(every_kb) // 10
+    sizes_kb = [median(every_kb[first : first + tenth]) for first in range(0, len(every_kb), tenth)]
     growth = sizes_kb[-1] / sizes_kb[1]
     print(f"{name}: {' '.join(f'{size / 1000:.0f}' for size in sizes_kb)} MB, {100 * (growth - 1):+.1f} %", flush=True)
     return growth <= MOST_GROWTH

@@ -2,12 +2,13 @@
 """What the server promises under load, measured from outside: memory, latency, durability's price, slow clients.
 
     server.py [--program PATH] [--scenarios uploads,large,slow,status,enqueue] [--seconds N] [--work DIR]
-    server.py --peer PID:URL [--peer-health PATH] --scenarios uploads,large
+    server.py --peer PID:URL [--peer-health PATH] [--accepts STATUS] [--patience S] --scenarios uploads,large
 
 Each scenario starts `echo-server serve` with an empty folder and no model that could be loaded, so jobs stay where
 they are put and nothing but the API is measured. Clients run in processes of their own on the same machine: what they
 take of the processor is in the figures. Another server, already running, takes the same uploads with `--peer`: the
-number of its process and where files go, `123:http://127.0.0.1:8000/api/v1/transcribe`.
+number of its process and where files go, `123:http://127.0.0.1:8000/api/v1/transcribe`. A client waits `--patience`
+seconds for its answer, and `/health` is given up after ten: both are counted.
 
     uploads   1,000 uploads of 1 MB at once: all accepted, at once or on retry; memory; `/health` meanwhile
     large     4 uploads of 300 MB at once: memory over idle
@@ -21,6 +22,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -42,12 +44,13 @@ UPLOADS = 1000
 LARGE_BYTES = 300 * MB
 SLOW = 500
 READERS = 200
+HEALTH_S = 10
 
 
 class Server:
     """A running server and its memory."""
 
-    upload, health = "/api/v1/upload/file", "/health"
+    upload, health, accepts, patience_s = "/api/v1/upload/file", "/health", 202, 120
 
     def __init__(self, program: Path, folder: str, **variables: str) -> None:
         environment = {
@@ -83,11 +86,11 @@ class Server:
 class Peer(Server):
     """A server that somebody else has started."""
 
-    def __init__(self, where: str, health: str) -> None:
+    def __init__(self, where: str, health: str, accepts: int, patience_s: float) -> None:
         pid, url = where.split(":", 1)
         parts = urlsplit(url)
         self.pid, self.host, self.port, self.upload = int(pid), parts.hostname, parts.port, parts.path
-        self.health = health
+        self.health, self.accepts, self.patience_s = health, accepts, patience_s
 
     def stop(self) -> None:
         """It is not ours to stop."""
@@ -147,7 +150,7 @@ def form(size: int, mark: int, chunk: bytes) -> tuple[list[bytes], str]:
 
 
 def percentiles(times_s: list[float]) -> str:
-    ordered = sorted(times_s)
+    ordered = sorted(times_s) or [math.nan]
     at = lambda share: 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
     return f"p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms, worst {1000 * ordered[-1]:.1f} ms of {len(ordered)}"
 
@@ -160,10 +163,13 @@ def watch(address: tuple[str, int], path: str, a_second: float, stop, results) -
 
         async def one(due: float) -> None:
             client = idle.pop() if idle else Client(address)
-            status, _, _ = await client.ask("GET", path)
-            assert status == 200, status
+            try:
+                status, _, _ = await asyncio.wait_for(client.ask("GET", path), HEALTH_S)
+                assert status == 200, status
+                idle.append(client)
+            except (asyncio.TimeoutError, OSError, asyncio.IncompleteReadError):
+                pass
             times.append(time.monotonic() - due)
-            idle.append(client)
 
         due = time.monotonic()
         while not stop.is_set():
@@ -202,12 +208,16 @@ async def uploads(server: Server) -> None:
         while True:
             parts, kind = form(MB, mark, chunk)
             try:
-                status, headers, _ = await client.ask("POST", server.upload, parts, kind)
-            except (ConnectionError, asyncio.IncompleteReadError):
+                asked = client.ask("POST", server.upload, parts, kind)
+                status, headers, _ = await asyncio.wait_for(asked, server.patience_s)
+            except asyncio.TimeoutError:
+                answers["no answer"] += 1
+                return
+            except (OSError, asyncio.IncompleteReadError):
                 answers["cut off"] += 1
                 return
             answers[status] += 1
-            if status == 202:
+            if status == server.accepts:
                 times.append(time.monotonic() - began)
             if status not in (429, 503) or "retry-after" not in headers:
                 return
@@ -217,7 +227,7 @@ async def uploads(server: Server) -> None:
     began = time.monotonic()
     await asyncio.gather(*(one(mark) for mark in range(UPLOADS)))
     took = time.monotonic() - began
-    print(f"uploads: {len(times)} of {UPLOADS} accepted, {dict(answers)} in {took:.1f} s ({UPLOADS / took:.0f}/s), {percentiles(times)}")
+    print(f"uploads: {len(times)} of {UPLOADS} accepted, {dict(answers)} in {took:.1f} s ({len(times) / took:.1f}/s), {percentiles(times)}")
     print(f"uploads: peak memory {server.memory('VmHWM'):.0f} MB; /health {percentiles(health.end())}")
 
 
@@ -342,6 +352,8 @@ def main() -> None:
     parser.add_argument("--scenarios", default="uploads,large,slow,status,enqueue")
     parser.add_argument("--peer", metavar="PID:URL", help="another server that runs, for `uploads` and `large`")
     parser.add_argument("--peer-health", default="/health")
+    parser.add_argument("--accepts", type=int, default=202, help="what the peer answers when it has taken a file")
+    parser.add_argument("--patience", type=float, default=120, help="seconds that a client of the peer waits")
     parser.add_argument("--seconds", type=float, default=10, help="of `status` and of each part of `enqueue`")
     parser.add_argument("--work", type=Path, help="where databases and uploads go (default: a temporary folder)")
     arguments = parser.parse_args()
@@ -356,7 +368,8 @@ def main() -> None:
     print(machine())
     for name in arguments.scenarios.split(","):
         with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
-            server = Peer(arguments.peer, arguments.peer_health) if arguments.peer else Server(program, folder)
+            peer = (arguments.peer, arguments.peer_health, arguments.accepts, arguments.patience)
+            server = Peer(*peer) if arguments.peer else Server(program, folder)
             try:
                 asyncio.run(runs[name](server))
             finally:
