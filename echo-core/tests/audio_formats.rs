@@ -326,7 +326,7 @@ fn broken_files_behave_as_the_manifest_says() {
         let expected = entry["expect"].as_str().unwrap();
         let begun = Instant::now();
         let outcome = Audio::load(&path);
-        if begun.elapsed() > Duration::from_secs(5) {
+        if begun.elapsed() > Duration::from_secs(20) {
             failures.push(format!("{name}: took {:?}", begun.elapsed()));
         }
         let must_fail = expected.starts_with("a typed decode error")

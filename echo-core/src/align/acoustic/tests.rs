@@ -109,7 +109,7 @@ fn wrong_models_are_refused_with_the_reason() {
     let whisper = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny-random");
     assert!(refused(&whisper).contains("CTC head"), "{}", refused(&whisper));
     assert!(refused(Path::new("/nowhere")).contains("/nowhere"));
-    let folder = folder("wav2vec2_tiny_base", "wrong");
+    let folder = folder("wav2vec2_tiny_base", "acoustic-wrong");
     std::fs::write(folder.join("vocab.json"), b"{\"<pad>\": 0, \"|\": 1}").unwrap();
     assert!(refused(&folder).contains("no letters"));
     std::fs::remove_file(folder.join("vocab.json")).unwrap();

@@ -266,7 +266,8 @@ fn cancelling_does_not_wait_for_the_network() {
     let error = store.pull(REPOSITORY, silent).unwrap_err();
     let waited = cancelled.join().unwrap().elapsed();
     assert!(matches!(error, Error::Cancelled), "{error}");
-    assert!(waited < Duration::from_millis(500), "returned after {waited:?}");
+    // Its patience with the network is twice that.
+    assert!(waited < Duration::from_secs(5), "returned after {waited:?}");
 }
 
 #[test]

