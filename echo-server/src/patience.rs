@@ -99,12 +99,12 @@ mod tests {
     #[tokio::test]
     async fn who_reads_slowly_is_waited_for_and_who_does_not_is_not() {
         let (near, mut far) = duplex(16);
-        let mut stream = Impatient::new(near, Duration::from_millis(300));
+        let mut stream = Impatient::new(near, Duration::from_millis(2000));
         let reader = tokio::spawn(async move {
             let mut got = 0;
             // Longer in all than is waited for any piece.
             for _ in 0..8 {
-                sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(300)).await;
                 got += far.read(&mut [0; 16]).await.unwrap();
             }
             (got, far)

@@ -56,7 +56,8 @@ fn a_token_that_stopped_no_loading_does_not_stop_the_networks_of_later_runs() {
     let folder = Folder::new("later-networks");
     let python = folder.0.join("python");
     // Asked for the first time, it fails; then it goes on until it is stopped.
-    let script = "[ -e \"$0.ran\" ] && exec sleep 600\n: >\"$0.ran\"\necho nothing here >&2\nexit 1";
+    let script =
+        "[ -e \"$0.ran\" ] && exec sleep 600\n: >\"$0.ran\"\necho nothing here >&2\nexit 1";
     std::fs::write(&python, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut store = folder.store();

@@ -69,7 +69,7 @@ class FakeApi:
                 if status == 200 and kind == "started":
                     digest = hashlib.sha256(SOUND).hexdigest()
                     answer = {
-                        "job_id": "job-1", "attempt": 1, "epoch": 3, "lease_token": "token-1", "lease_seconds": 0.2,
+                        "job_id": "job-1", "attempt": 1, "epoch": 3, "lease_token": "token-1", "lease_seconds": 2,
                         "options": OPTIONS, "model": "base", "audio_sha256": digest,
                     }
                 elif status == 200:
@@ -222,7 +222,7 @@ def test_a_cancelled_job_stops_between_segments(api, library):
     def wait_for_a_heartbeat():
         while not any(kind in ("progress", "heartbeat") for kind, *_ in api.events):
             heard.wait(0.01)
-        heard.wait(0.1)
+        heard.wait(0.5)
 
     library.between = wait_for_a_heartbeat
     assert run(api)["status"] == "cancelled"
@@ -242,7 +242,7 @@ def test_a_call_that_modal_ends_gives_its_job_back(api, library):
 
 def test_a_worker_without_its_lease_says_nothing_more(api, library):
     api.answers["progress"] = api.answers["heartbeat"] = [(409, {"code": "stale_lease"})] * 5
-    library.between = lambda: threading.Event().wait(0.1)
+    library.between = lambda: threading.Event().wait(0.7)
     assert run(api)["status"] == "unwanted"
     assert api.kinds() == ["started"]
 

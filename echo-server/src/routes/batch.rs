@@ -15,10 +15,10 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::complete::{self, Finished};
-use super::idempotency::Reservation;
+use super::idempotency::{self, Reservation};
 use super::order::Order;
 use super::query::Path;
-use super::{idempotency, url};
+use super::url;
 use crate::app::App;
 use crate::auth::{Caller, READ};
 use crate::error::{Answer, Fault, Problem};
@@ -66,14 +66,16 @@ pub(super) async fn create(State(app): State<Arc<App>>, order: Order) -> Answer 
     let Order { caller, headers, body, print } = order;
     let wanted = read(body)?;
     check_room_for(&app, &caller, wanted.items.len() as u64).await?;
-    let key = idempotency::reserve(&app, &caller, "batch", &headers).await?;
-    if let Some(replay) = key.as_ref().map_or(Ok(None), |key| key.replay(&print))? {
-        return Ok(replay);
-    }
-    let (own, keyed) = (Arc::clone(&app), key.clone().map(|key| (key, print)));
-    let work = async move { accept(&own, &caller, wanted, keyed).await };
-    let (id, body) = idempotency::settle(&app, key, work).await?;
-    Ok(submitted(&id, &body))
+    let (own, asker) = (Arc::clone(&app), caller.clone());
+    let work = move |key: Option<Reservation>| async move {
+        if let Some(replay) = idempotency::replay(key.as_ref(), &print)? {
+            return Ok(replay);
+        }
+        let keyed = key.map(|key| (key, print));
+        let (id, body) = accept(&own, &asker, wanted, keyed).await?;
+        Ok(submitted(&id, &body))
+    };
+    idempotency::settle(&app, (&caller, &headers), "batch", work).await
 }
 
 fn read(body: Map<String, Value>) -> Result<Wanted, Problem> {

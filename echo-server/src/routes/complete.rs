@@ -8,9 +8,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde_json::{Map, Value};
 
+use super::idempotency::{self, Reservation};
 use super::order::Order;
 use super::upload::submitted;
-use super::{idempotency, uploads, url};
+use super::{uploads, url};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{self, Problem};
@@ -24,15 +25,16 @@ use crate::upload::{Received, disk, sound_type};
 pub(super) async fn complete(State(app): State<Arc<App>>, order: Order) -> error::Answer {
     let Order { caller, headers, body, print } = order;
     check_room(&app, &caller).await?;
-    let key = idempotency::reserve(&app, &caller, "complete", &headers).await?;
-    if let Some(replay) = key.as_ref().map_or(Ok(None), |key| key.replay(&print))? {
-        return Ok(replay);
-    }
-    let answer = key.as_ref().map(|key| key.answer(print));
-    let own = Arc::clone(&app);
-    let work = async move { accept(&own, &caller, body, answer).await };
-    let job = idempotency::settle(&app, key, work).await?;
-    Ok(submitted(&app, &job))
+    let (own, asker) = (Arc::clone(&app), caller.clone());
+    let work = move |key: Option<Reservation>| async move {
+        if let Some(replay) = idempotency::replay(key.as_ref(), &print)? {
+            return Ok(replay);
+        }
+        let answer = key.map(|key| key.answer(print));
+        let job = accept(&own, &asker, body, answer).await?;
+        Ok(submitted(&own, &job))
+    };
+    idempotency::settle(&app, (&caller, &headers), "complete", work).await
 }
 
 async fn accept(

@@ -27,16 +27,8 @@ pub(super) struct Reservation {
     known: Option<Answered>,
 }
 
-/// Reserves the key that a request names, if it names one.
-///
-/// # Errors
-/// If the key is no key, or stands for a request that is still being answered.
-pub(super) async fn reserve(
-    app: &App,
-    caller: &Caller,
-    route: &'static str,
-    headers: &HeaderMap,
-) -> Result<Option<Reservation>, Problem> {
+/// The key that a request names, if it names one.
+fn named(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| {
         (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
@@ -44,9 +36,19 @@ pub(super) async fn reserve(
     let key = key.ok_or_else(|| {
         Problem::new(400, "bad_query", "Idempotency-Key is 1 to 255 visible characters").closing()
     })?;
-    let (tenant, own) = (caller.tenant.clone(), key.to_owned());
+    Ok(Some(key.to_owned()))
+}
+
+/// Reserves a key, unless it stands for a request that is still being answered.
+async fn reserve(
+    app: &App,
+    tenant: String,
+    route: &'static str,
+    key: String,
+) -> Result<Reservation, Problem> {
+    let (owner, own) = (tenant.clone(), key.clone());
     let reserved = app.db.call(move |store| {
-        store.reserve_key(&RequestKey { tenant: &tenant, route, key: &own }, now_ms())
+        store.reserve_key(&RequestKey { tenant: &owner, route, key: &own }, now_ms())
     });
     let known = match reserved.await? {
         Reserved::Fresh => None,
@@ -58,15 +60,19 @@ pub(super) async fn reserve(
                 .closing());
         }
     };
-    Ok(Some(Reservation { tenant: caller.tenant.clone(), route, key: key.to_owned(), known }))
+    Ok(Reservation { tenant, route, key, known })
+}
+
+/// The answer that a key stands for, if there is one and the request is the same.
+///
+/// # Errors
+/// `idempotency_key_reused` if it is another one.
+pub(super) fn replay(key: Option<&Reservation>, print: &str) -> Result<Option<Response>, Problem> {
+    key.map_or(Ok(None), |key| key.replay(print))
 }
 
 impl Reservation {
-    /// The answer that the key stands for, if this request is the same.
-    ///
-    /// # Errors
-    /// `idempotency_key_reused` if it is another one.
-    pub(super) fn replay(&self, print: &str) -> Result<Option<Response>, Problem> {
+    fn replay(&self, print: &str) -> Result<Option<Response>, Problem> {
         let Some(known) = &self.known else { return Ok(None) };
         if known.fingerprint != print {
             let detail = "the key was used with another request";
@@ -129,18 +135,26 @@ pub(super) async fn keep(app: &App, answer: Answer, job: &Job) {
     }
 }
 
-/// Makes jobs to the end, even if the client hangs up meanwhile: what follows from them is part of it.
-pub(super) async fn settle<T: Send + 'static>(
+/// Makes jobs under the key that a request names, to the end even if the client hangs up meanwhile:
+/// what follows from them is part of it, and so is letting the key go.
+///
+/// # Errors
+/// If the key is no key, or stands for a request that is still being answered; those of `work`.
+pub(super) async fn settle<T: Send + 'static, F>(
     app: &Arc<App>,
-    key: Option<Reservation>,
-    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
-) -> Result<T, Problem> {
-    let app = Arc::clone(app);
+    (caller, headers): (&Caller, &HeaderMap),
+    route: &'static str,
+    work: impl FnOnce(Option<Reservation>) -> F + Send + 'static,
+) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, Problem>> + Send,
+{
+    let (app, tenant, named) = (Arc::clone(app), caller.tenant.clone(), named(headers)?);
     let work = async move {
-        let outcome = work.await;
-        if outcome.is_err()
-            && let Some(key) = key
-        {
+        let Some(key) = named else { return work(None).await };
+        let key = reserve(&app, tenant, route, key).await?;
+        let outcome = work(Some(key.clone())).await;
+        if outcome.is_err() {
             key.let_go(&app).await;
         }
         outcome

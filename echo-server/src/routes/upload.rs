@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use super::idempotency;
+use super::idempotency::{self, Reservation};
 use super::query::Query;
 use super::transcription::wait_for;
 use crate::app::App;
@@ -30,20 +30,21 @@ pub(super) async fn file(
     check_room(&app, &caller).await?;
     let turn = upload::admit(&app, request.headers()).await?;
     let headers = request.headers().clone();
-    let key = idempotency::reserve(&app, &caller, "file", &headers).await?;
-    let received = upload::receive(&app, request).await;
-    drop(turn);
-    let mut answer = None;
-    if let (Some(key), Ok(received)) = (&key, &received) {
-        let print = print(received, &query);
-        if let Some(replay) = key.replay(&print)? {
-            return Ok(replay);
-        }
-        answer = Some(key.answer(print));
-    }
     let (own, asker, sent) = (Arc::clone(&app), caller.clone(), headers.clone());
-    let work = async move { accept(&own, &asker, &sent, received?, query, answer).await };
-    let job = idempotency::settle(&app, key, work).await?;
+    let work = move |key: Option<Reservation>| async move {
+        let received = upload::receive(&own, request).await?;
+        drop(turn);
+        let print = print(&received, &query);
+        if let Some(replay) = idempotency::replay(key.as_ref(), &print)? {
+            return Ok(Err(replay));
+        }
+        let answer = key.map(|key| key.answer(print));
+        accept(&own, &asker, &sent, received, query, answer).await.map(Ok)
+    };
+    let job = match idempotency::settle(&app, (&caller, &headers), "file", work).await? {
+        Ok(job) => job,
+        Err(replay) => return Ok(replay),
+    };
     let job = wait_if_preferred(&app, &caller, &headers, job).await?;
     Ok(submitted(&app, &job))
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde_json::{Map, Value};
 
+use super::idempotency::{self, Reservation};
 use super::order::Order;
-use super::{idempotency, upload};
+use super::upload;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{self, Problem};
@@ -25,15 +26,16 @@ const HEADERS: [&str; 4] = ["authorization", "cookie", "referer", "user-agent"];
 pub(super) async fn url(State(app): State<Arc<App>>, order: Order) -> error::Answer {
     let Order { caller, headers, body, print } = order;
     check_room(&app, &caller).await?;
-    let key = idempotency::reserve(&app, &caller, "url", &headers).await?;
-    if let Some(replay) = key.as_ref().map_or(Ok(None), |key| key.replay(&print))? {
-        return Ok(replay);
-    }
-    let answer = key.as_ref().map(|key| key.answer(print));
-    let own = Arc::clone(&app);
-    let work = async move { accept(&own, &caller, body, answer).await };
-    let job = idempotency::settle(&app, key, work).await?;
-    Ok(upload::submitted(&app, &job))
+    let (own, asker) = (Arc::clone(&app), caller.clone());
+    let work = move |key: Option<Reservation>| async move {
+        if let Some(replay) = idempotency::replay(key.as_ref(), &print)? {
+            return Ok(replay);
+        }
+        let answer = key.map(|key| key.answer(print));
+        let job = accept(&own, &asker, body, answer).await?;
+        Ok(upload::submitted(&own, &job))
+    };
+    idempotency::settle(&app, (&caller, &headers), "url", work).await
 }
 
 async fn accept(

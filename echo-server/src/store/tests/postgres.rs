@@ -73,7 +73,7 @@ fn an_outage_loses_no_job_and_no_lease() {
     let stores = [(); 2].map(|()| PostgresStore::open(&url, true).unwrap());
     let (is_over, accepted, refused) =
         (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
-    let lease_ms = 1500;
+    let lease_ms = 4000;
     std::thread::scope(|scope| {
         for store in &stores {
             let (is_over, accepted, refused) = (&is_over, &accepted, &refused);
