@@ -8,10 +8,11 @@ use std::arch::x86_64::*;
 
 use super::isa::{Kernels, format_kernels, vector_kernels};
 use super::lane::{F16, F32, FromHalf};
+use super::lanes_avx2::Int8;
 use super::vector::Vector;
 
 #[derive(Clone, Copy)]
-struct Avx2(__m256);
+pub(super) struct Avx2(pub(super) __m256);
 
 /// All ones in the first `count` elements.
 #[inline(always)]
@@ -129,6 +130,7 @@ const VECTORS: usize = 2;
 
 format_kernels!(in_f32, F32<Avx2>, VECTORS, "avx2,fma,f16c");
 format_kernels!(in_f16, F16<Avx2>, VECTORS, "avx2,fma,f16c");
+format_kernels!(in_int8, Int8, VECTORS, "avx2,fma,f16c");
 vector_kernels!(Avx2, VECTORS, "avx2,fma,f16c");
 
 /// The kernels, if this machine has the instructions.
@@ -143,6 +145,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         f16: Some(in_f16::TABLE),
         bf16: None,
         int8: None,
+        int8_pairs: Some(in_int8::TABLE),
         narrow_width: NARROW * Avx2::LEN,
         gemm_f32_narrow,
         cells,

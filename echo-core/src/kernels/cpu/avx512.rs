@@ -153,6 +153,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         f16: Some(in_f16::TABLE),
         bf16: has_bf16.then_some(in_bf16::TABLE),
         int8: has_vnni.then_some(in_int8::TABLE),
+        int8_pairs: None,
         narrow_width: NARROW * Avx512::LEN,
         gemm_f32_narrow,
         cells,

@@ -49,6 +49,8 @@ pub(super) struct Kernels {
     pub(super) f16: Option<FormatKernels>,
     pub(super) bf16: Option<FormatKernels>,
     pub(super) int8: Option<FormatKernels>,
+    /// Where there is no product of int8 that keeps its sums whole.
+    pub(super) int8_pairs: Option<FormatKernels>,
     /// Outputs in a panel of weights that has few.
     pub(super) narrow_width: usize,
     pub(super) gemm_f32_narrow: unsafe fn(&Gemm<'_>),
@@ -70,6 +72,7 @@ impl Kernels {
             Format::F16 => self.f16,
             Format::Bf16 => self.bf16,
             Format::Int8 => self.int8,
+            Format::Int8Pairs => self.int8_pairs,
         };
         kernels.expect("weights are packed only in formats that the instruction set has")
     }
@@ -81,6 +84,7 @@ impl Kernels {
             Format::F16 => self.f16.is_some(),
             Format::Bf16 => self.bf16.is_some(),
             Format::Int8 => self.int8.is_some(),
+            Format::Int8Pairs => self.int8_pairs.is_some(),
         }
     }
 
@@ -264,6 +268,7 @@ mod portable {
             f16: None,
             bf16: None,
             int8: None,
+            int8_pairs: None,
             narrow_width: NARROW * Portable::LEN,
             gemm_f32_narrow,
             cells,

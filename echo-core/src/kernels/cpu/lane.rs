@@ -1,9 +1,9 @@
 //! How the products of one step along the inner dimension are formed.
 //!
-//! Both operands of a product are streams of lanes: 32 bits of activations (one f32, two bf16 or
-//! four int8 that follow each other along the inner dimension), and for each of them a vector of
-//! weights, one lane for each output. Only the dot instruction differs between number formats, so
-//! one microkernel serves them all.
+//! Both operands of a product are streams of lanes: 32 bits of activations (one f32, two bf16 or int16,
+//! or four int8 that follow each other along the inner dimension), and for each of them a vector of
+//! weights, one lane for each output. Only the dot instruction differs between number formats, so one
+//! microkernel serves them all.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "every line is an operation of a `Vector`, whose one precondition is the caller's"
@@ -87,7 +87,7 @@ pub(super) trait Lane {
     }
 }
 
-/// Products of registers alone, in as many sums as hide the latency of one; returns how many
+/// Products of what is at hand, in as many sums as hide the latency of one; returns how many
 /// operations that were.
 ///
 /// # Safety
@@ -97,11 +97,14 @@ pub(super) trait Lane {
 pub(super) unsafe fn peak<L: Lane>(rounds: usize) -> usize {
     const SUMS: usize = 12;
     let memory = std::hint::black_box([0u8; 256]);
-    let (activation, weights) = (L::spread(memory.as_ptr()), L::weights(memory.as_ptr()));
+    let weights = L::weights(memory.as_ptr());
     let mut sums = [L::zero(); SUMS];
-    for _ in 0..rounds {
+    for round in 0..rounds {
+        // Each round and each sum has activations of its own, or one product would serve all.
+        let mut activation = memory.as_ptr().wrapping_add(round % 16 * 4);
         for sum in &mut sums {
-            *sum = L::dot(*sum, activation, weights);
+            *sum = L::dot(*sum, L::spread(activation), weights);
+            activation = activation.wrapping_add(4);
         }
     }
     std::hint::black_box(&sums);

@@ -26,6 +26,8 @@ pub(super) enum Format {
     /// Stored as int8 with a scale for each output; activations become int8 with a scale for each
     /// row as they come.
     Int8,
+    /// The same in other lanes, multiplied as int16.
+    Int8Pairs,
 }
 
 impl Format {
@@ -33,7 +35,7 @@ impl Format {
     pub(super) fn depth(self) -> usize {
         match self {
             Self::F32 | Self::F16 => 1,
-            Self::Bf16 => 2,
+            Self::Bf16 | Self::Int8Pairs => 2,
             Self::Int8 => 4,
         }
     }
@@ -42,8 +44,13 @@ impl Format {
     pub(super) fn lane_bytes(self) -> usize {
         match self {
             Self::F32 | Self::Bf16 | Self::Int8 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::Int8Pairs => 2,
         }
+    }
+
+    /// Whether weights and activations are steps of a scale.
+    pub(super) fn has_steps(self) -> bool {
+        matches!(self, Self::Int8 | Self::Int8Pairs)
     }
 }
 
@@ -79,7 +86,7 @@ impl Packed {
         let panels = outputs.div_ceil(width);
         let panel_words = lanes * width * format.lane_bytes() / 4;
         let mut data = Aligned::zeroed(panels * panel_words);
-        let scaled = if format == Format::Int8 { panels * width } else { 0 };
+        let scaled = if format.has_steps() { panels * width } else { 0 };
         let (mut scales, mut offsets) = (Aligned::zeroed(scaled), Aligned::zeroed(scaled));
         let target = Target::new(&mut data, panel_words);
         let factors = [Target::new(&mut scales, 1), Target::new(&mut offsets, 1)];
@@ -134,7 +141,7 @@ impl Packed {
                 Format::F32 => panel[index],
                 Format::F16 => f16::from_bits(read_bits(panel, index, 2) as u16).to_f32(),
                 Format::Bf16 => bf16::from_bits(read_bits(panel, index, 2) as u16).to_f32(),
-                Format::Int8 => {
+                Format::Int8 | Format::Int8Pairs => {
                     f32::from(read_bits(panel, index, 1) as u8 as i8) * self.scales[output]
                 }
             };
@@ -201,10 +208,18 @@ fn pack_output(
                 *word = lane;
             }
         }
+        Format::Int8Pairs => {
+            let codes = codes_of(values, step);
+            // Two outputs share a word of each lane.
+            let (first, shift) = (column / 2, 16 * (column % 2));
+            let lanes = codes.as_chunks::<2>().0;
+            for (word, two) in panel[first..].iter_mut().step_by(width / 2).zip(lanes) {
+                let two = u16::from_le_bytes(two.map(i8::cast_unsigned));
+                *word = f32::from_bits(word.to_bits() | u32::from(two) << shift);
+            }
+        }
         Format::Int8 => {
-            let factor = 1.0 / step;
-            let mut codes = vec![0; values.len().next_multiple_of(4)];
-            codes.iter_mut().zip(values).for_each(|(code, v)| *code = nearest(v * factor));
+            let codes = codes_of(values, step);
             let lanes = codes.as_chunks::<4>().0;
             for (word, &four) in panel[column..].iter_mut().step_by(width).zip(lanes) {
                 *word = f32::from_bits(u32::from_le_bytes(four.map(i8::cast_unsigned)));
@@ -227,8 +242,16 @@ fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(bits(low) >> 16 | bits(high) & 0xffff_0000)
 }
 
+/// Values in steps, filled up to fours with zeros.
+fn codes_of(values: &[f32], step: f32) -> Vec<i8> {
+    let factor = 1.0 / step;
+    let mut codes = vec![0; values.len().next_multiple_of(4)];
+    codes.iter_mut().zip(values).for_each(|(code, value)| *code = nearest(value * factor));
+    codes
+}
+
 /// The nearest integer of -127 to 127, ties to even.
-fn nearest(value: f32) -> i8 {
+pub(super) fn nearest(value: f32) -> i8 {
     // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
     const SHIFT: f32 = 12_582_912.0;
     ((value.clamp(-127.0, 127.0) + SHIFT).to_bits() & 0xff) as u8 as i8
@@ -255,8 +278,13 @@ mod tests {
     fn packing_keeps_every_weight_whatever_the_panel() {
         let pool = Pool::new(2);
         // What a format may differ by: bf16 has 8 bits of fraction, int8 half of the largest over 127.
-        let formats =
-            [(Format::F32, 0.0), (Format::F16, 0.0), (Format::Bf16, 0.25), (Format::Int8, 0.51)];
+        let formats = [
+            (Format::F32, 0.0),
+            (Format::F16, 0.0),
+            (Format::Bf16, 0.25),
+            (Format::Int8, 0.51),
+            (Format::Int8Pairs, 0.51),
+        ];
         for (format, tolerance) in formats {
             for (width, outputs, inputs) in [(64, 130, 7), (16, 1, 1), (8, 17, 33), (64, 64, 64)] {
                 let weight =

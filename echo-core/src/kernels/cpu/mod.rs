@@ -24,6 +24,8 @@ mod gemm;
 mod isa;
 mod lane;
 #[cfg(target_arch = "x86_64")]
+mod lanes_avx2;
+#[cfg(target_arch = "x86_64")]
 mod lanes_avx512;
 mod layout;
 mod math;
@@ -96,10 +98,12 @@ impl Cpu {
             Err(Error::Option { option: "compute_type", value: compute.to_string(), expected })
         };
         let bf16 = Some(Format::Bf16).filter(|&format| kernels.has(format));
+        let int8 =
+            [Format::Int8, Format::Int8Pairs].into_iter().find(|&format| kernels.has(format));
         let (linear, stem) = match compute {
             ComputeType::Auto | ComputeType::F32 => (None, None),
             ComputeType::Bf16 if bf16.is_some() => (bf16, bf16),
-            ComputeType::Int8 if kernels.has(Format::Int8) => (Some(Format::Int8), bf16),
+            ComputeType::Int8 if int8.is_some() => (int8, bf16),
             ComputeType::Bf16 => return wrong("f32 or int8 on a processor without AVX512-BF16"),
             ComputeType::Int8 => return wrong("f32 on this processor"),
             ComputeType::F16 => return wrong("auto, f32, bf16 or int8 on the CPU"),

@@ -11,7 +11,7 @@ use super::Cpu;
 use super::buffer::{Lent, Target, View};
 use super::gemm::{BLOCK_ROWS, Gemm, Operand, TILE_ROWS};
 use super::isa::{Norm, Prepare};
-use super::layout::{Format, Packed};
+use super::layout::Packed;
 
 /// Rows per thread from which on rows are cut instead of weights.
 const MANY_ROWS_PER_THREAD: usize = 24;
@@ -123,7 +123,7 @@ impl Cpu {
         let (scales, normed) = scales.split_at_mut(rows);
         let target = Target::new(input, lanes);
         let mut operand = Operand::floats(target.as_view());
-        if format == Format::Int8 {
+        if format.has_steps() {
             operand.scales = scales.as_ptr();
         }
         // SAFETY: the caller's promise; memory was made for these rows.
