@@ -16,6 +16,9 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::buffer::{Lent, Target, View};
 use super::gemm::{Keep, MAX_WIDTH, Operand, accumulate};
 use super::lane::Lane;
@@ -35,19 +38,33 @@ pub(super) struct HeadShape {
     pub(super) d_head: usize,
     /// Columns of a panel.
     pub(super) width: usize,
-    /// Values in a lane: 1 for f32, 2 for bf16.
-    pub(super) depth: usize,
+    pub(super) format: Format,
 }
 
 impl HeadShape {
     /// Words that the keys of a head take.
     pub(super) fn key_words(self) -> usize {
-        self.frames.next_multiple_of(self.width) * self.d_head.div_ceil(self.depth)
+        self.words(self.frames.next_multiple_of(self.width) * self.key_lanes())
     }
 
     /// Words that the values of a head take.
     fn value_words(self) -> usize {
-        self.d_head.next_multiple_of(self.width) * self.frames.div_ceil(self.depth)
+        self.words(self.d_head.next_multiple_of(self.width) * self.value_lanes())
+    }
+
+    /// Lanes of a key.
+    fn key_lanes(self) -> usize {
+        self.d_head.div_ceil(self.format.depth())
+    }
+
+    /// Lanes of a column of values.
+    fn value_lanes(self) -> usize {
+        self.frames.div_ceil(self.format.depth())
+    }
+
+    /// Words that so many lanes take, whole panels.
+    fn words(self, lanes: usize) -> usize {
+        lanes * self.format.lane_bytes() / size_of::<f32>()
     }
 
     /// Words that a head takes: its keys, then its values.
@@ -83,13 +100,23 @@ pub(super) unsafe fn pack_rows(
     shape: HeadShape,
     (packed_keys, packed_values): (Target, Target),
 ) {
-    let HeadShape { frames, d_head, width, depth } = shape;
-    let lanes = d_head / depth;
+    let HeadShape { width, format, .. } = shape;
+    let (depth, lanes, value_lanes) = (format.depth(), shape.key_lanes(), shape.value_lanes());
     // Rows are read in order: the columns of a row lie near each other where they are written, the
     // rows of a column far apart where they are read.
     for (index, row) in rows.clone().enumerate() {
         let key = std::slice::from_raw_parts(keys.at(index, 0).data, lanes);
-        let packed = packed_keys.data.add(row / width * width * lanes + row % width);
+        let at = row / width * width * lanes + row % width;
+        if format == Format::F16 {
+            let packed = packed_keys.data.cast::<f16>().add(at);
+            for (first, keys) in key.chunks(HALVES).enumerate() {
+                for (lane, half) in halves(keys).into_iter().take(keys.len()).enumerate() {
+                    *packed.add((first * HALVES + lane) * width) = half;
+                }
+            }
+            continue;
+        }
+        let packed = packed_keys.data.add(at);
         for (lane, &key) in key.iter().enumerate() {
             *packed.add(lane * width) = key;
         }
@@ -99,7 +126,12 @@ pub(super) unsafe fn pack_rows(
         let next = (depth > 1 && row + 1 < rows.end)
             .then(|| std::slice::from_raw_parts(values.at(index + 1, 0).data, lanes));
         for (panel, value) in panels.chunks(width / depth).enumerate() {
-            let at = (panel * frames.div_ceil(depth) + row / depth) * width;
+            let at = (panel * value_lanes + row / depth) * width;
+            if format == Format::F16 {
+                let packed = packed_values.data.cast::<f16>().add(at);
+                std::slice::from_raw_parts_mut(packed, value.len()).convert_from_f32_slice(value);
+                continue;
+            }
             let packed = packed_values.data.add(at);
             let packed = std::slice::from_raw_parts_mut(packed, value.len() * depth);
             if depth == 1 {
@@ -109,6 +141,16 @@ pub(super) unsafe fn pack_rows(
             }
         }
     }
+}
+
+/// Values converted at once.
+const HALVES: usize = 64;
+
+/// At most [`HALVES`] values as halves.
+fn halves(values: &[f32]) -> [f16; HALVES] {
+    let mut halves = [f16::ZERO; HALVES];
+    halves[..values.len()].convert_from_f32_slice(values);
+    halves
 }
 
 /// Pairs the halves of two rows: word `c` gets value `c` of the first row and of the second.
@@ -124,22 +166,21 @@ fn interleave(first: &[f32], second: Option<&[f32]>, out: &mut [f32]) {
 pub(crate) struct PackedHeads {
     /// For each head its keys, then its values.
     pub(super) data: Lent,
-    pub(super) format: Format,
     pub(super) shape: HeadShape,
 }
 
 impl PackedHeads {
     /// Room for all heads, zero where frames and columns are filled up to whole panels.
-    pub(super) fn new(mut data: Lent, format: Format, shape: HeadShape) -> Self {
-        let HeadShape { frames, d_head, width, depth } = shape;
+    pub(super) fn new(mut data: Lent, shape: HeadShape) -> Self {
+        let HeadShape { frames, d_head, width, .. } = shape;
         for head in data.chunks_exact_mut(shape.head_words()) {
             let (keys, values) = head.split_at_mut(shape.key_words());
-            keys[frames / width * width * (d_head / depth)..].fill(0.0);
+            keys[shape.words(frames / width * width * shape.key_lanes())..].fill(0.0);
             if !d_head.is_multiple_of(width) {
                 values.fill(0.0);
             }
         }
-        Self { data, format, shape }
+        Self { data, shape }
     }
 
     /// One head of them.
@@ -177,10 +218,11 @@ pub(super) struct AttendBlock<'a> {
 #[inline(always)]
 pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
     let PackedHead { values, shape, .. } = block.head;
-    let HeadShape { frames, d_head, width, depth } = shape;
-    debug_assert!(depth == L::DEPTH && width == N * <L::Vector as Vector>::LEN, "layout of a head");
+    let HeadShape { frames, d_head, width, format } = shape;
+    debug_assert!(format.depth() == L::DEPTH && format.lane_bytes() == L::WEIGHT_BYTES);
+    debug_assert!(width == N * <L::Vector as Vector>::LEN, "layout of a head");
     let (n, panels) = (block.rows.len(), frames.div_ceil(width));
-    let numerators = Target { data: block.scratch, stride: panels * width / depth };
+    let numerators = Target { data: block.scratch, stride: panels * width / L::DEPTH };
     let queries = Target { data: numerators.at(BLOCK_QUERIES, 0).data, stride: d_head };
     for (index, &row) in block.rows.iter().enumerate() {
         let from = block.queries.at(row, 0).data;
@@ -203,9 +245,9 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
         }
     }
     let numerators = Operand::floats(numerators.as_view());
-    let lanes = frames.div_ceil(depth);
+    let lanes = shape.value_lanes();
     for panel in 0..d_head.div_ceil(width) {
-        let values = values.data.add(panel * width * lanes).cast();
+        let values = values.data.add(shape.words(panel * width * lanes)).cast();
         accumulate::<L, N, _>(numerators, n, (values, std::ptr::null()), lanes, sums, &Keep);
         let columns = width.min(d_head - panel * width);
         for (index, &row) in block.rows.iter().enumerate() {
@@ -228,15 +270,15 @@ unsafe fn soften<L: Lane, const N: usize>(
     sums: Target,
     numerators: Target,
 ) -> [f32; BLOCK_QUERIES] {
-    let HeadShape { frames, d_head, width, depth } = head.shape;
+    let HeadShape { frames, width, .. } = head.shape;
     let panels = frames.div_ceil(width);
-    let lanes = d_head / depth;
+    let lanes = head.shape.key_lanes();
     let mut largest = [f32::MIN; BLOCK_QUERIES];
     let mut shares = [0.0; BLOCK_QUERIES];
     for pass in PASSES {
         let mut totals = [<L::Vector as Vector>::splat(0.0); BLOCK_QUERIES];
         for panel in 0..panels {
-            let keys = head.keys.data.add(panel * width * lanes).cast();
+            let keys = head.keys.data.add(head.shape.words(panel * width * lanes)).cast();
             accumulate::<L, N, _>(queries, n, (keys, std::ptr::null()), lanes, sums, &Keep);
             for frame in frames.saturating_sub(panel * width)..width {
                 for index in 0..n {
@@ -248,7 +290,7 @@ unsafe fn soften<L: Lane, const N: usize>(
             }
             if pass != Pass::Largest {
                 for (index, total) in totals.iter_mut().enumerate().take(n) {
-                    let to = numerators.at(index, panel * width / depth).data;
+                    let to = numerators.at(index, panel * width / L::DEPTH).data;
                     let scores = sums.at(index, 0).data;
                     *total = L::numerators(scores, width, largest[index], to, *total);
                 }

@@ -168,7 +168,7 @@ impl Cpu {
             };
             // SAFETY: the kernels are of this machine, sizes are as the buffers were made, and every
             // item writes its own columns of its own rows.
-            unsafe { (self.kernels.of(keys_values.format).attend)(&block) };
+            unsafe { (self.kernels.of(keys_values.shape.format).attend)(&block) };
         });
         // A head may be asked for twice.
         for (index, head) in collect.heads.iter().enumerate() {

@@ -96,7 +96,7 @@ impl Cpu {
     pub(super) fn attend_window(&self, queries: View, packed: &PackedHeads, output: Target) {
         let (frames, d_head) = (packed.shape.frames, packed.shape.d_head);
         let heads = packed.data.len() / packed.shape.head_words();
-        let attend = self.kernels.of(packed.format).attend;
+        let attend = self.kernels.of(packed.shape.format).attend;
         let blocks = frames.div_ceil(BLOCK_QUERIES);
         let chunks = blocks.div_ceil(CHUNK_BLOCKS);
         self.pool.run(heads * chunks, &|chunk| {
@@ -135,9 +135,9 @@ impl Cpu {
         let wanted = self.precision.attention;
         let format = if d_head.is_multiple_of(wanted.depth()) { wanted } else { Format::F32 };
         let depth = format.depth();
-        let shape = HeadShape { frames, d_head, width: self.kernels.width, depth };
+        let shape = HeadShape { frames, d_head, width: self.kernels.width, format };
         let data = self.arena.lend(heads * shape.head_words());
-        let mut packed = PackedHeads::new(data, format, shape);
+        let mut packed = PackedHeads::new(data, shape);
         let target = Target::new(&mut packed.data, shape.head_words());
         self.by_rows(frames, &|rows| {
             let mut projected = self.arena.lend(rows.len() * columns);

@@ -108,7 +108,8 @@ impl Cpu {
             ComputeType::Int8 => return wrong("f32 on this processor"),
             ComputeType::F16 => return wrong("auto, f32, bf16 or int8 on the CPU"),
         };
-        let attention = bf16.filter(|_| linear.is_some()).unwrap_or(Format::F32);
+        let narrow = bf16.or(Some(Format::F16).filter(|&format| kernels.has(format)));
+        let attention = narrow.filter(|_| linear.is_some()).unwrap_or(Format::F32);
         let precision = Precision { linear, stem, attention };
         Ok(Self { kernels, precision, pool: Pool::new(threads), arena: Arc::default() })
     }

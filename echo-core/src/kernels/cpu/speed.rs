@@ -58,6 +58,7 @@ impl fmt::Debug for KernelRun<'_> {
 /// Those of the kernels, which sizes chosen here do not cause.
 pub fn kernel_runs(measure: &mut dyn FnMut(KernelRun<'_>)) -> Result<()> {
     let bandwidth = memory_bandwidth();
+    let mut measured = Vec::new();
     for compute in [ComputeType::F32, ComputeType::Bf16, ComputeType::Int8] {
         let Ok(cpu) = Cpu::with_kernels(Kernels::best(), compute, 1) else { continue };
         let stored = if cpu.kernels.has(Format::F16) { Format::F16 } else { Format::F32 };
@@ -73,7 +74,9 @@ pub fn kernel_runs(measure: &mut dyn FnMut(KernelRun<'_>)) -> Result<()> {
         for rows in [1, 5, 40] {
             bench.linear(rows, TABLE, measure);
         }
-        if compute != ComputeType::Int8 {
+        let attention = bench.cpu.precision.attention;
+        if !measured.contains(&attention) {
+            measured.push(attention);
             bench.encoder_attention(8, 64, measure);
             for queries in [1, 5] {
                 bench.cross_attention(queries, 8, 64, measure)?;

@@ -231,12 +231,12 @@ fn attention(query: &[f32], keys: &[&[f32]], values: &[&[f32]]) -> (Vec<f64>, Ve
 }
 
 /// Rows of keys and values, packed a few at a time.
-fn heads_of(cpu: &Cpu, kv: &[f32], d_model: usize, heads: usize) -> PackedHeads {
+fn heads_of(cpu: &Cpu, format: Format, kv: &[f32], d_model: usize, heads: usize) -> PackedHeads {
     let (frames, d_head) = (kv.len() / (2 * d_model), d_model / heads);
-    let shape = HeadShape { frames, d_head, width: cpu.kernels.width, depth: 1 };
+    let shape = HeadShape { frames, d_head, width: cpu.kernels.width, format };
     let mut data = cpu.arena.lend(heads * shape.head_words());
     data.fill(f32::NAN);
-    let mut packed = PackedHeads::new(data, Format::F32, shape);
+    let mut packed = PackedHeads::new(data, shape);
     let target = Target::new(&mut packed.data, shape.head_words());
     for first in (0..frames).step_by(7) {
         for head in 0..heads {
@@ -254,15 +254,23 @@ fn heads_of(cpu: &Cpu, kv: &[f32], d_model: usize, heads: usize) -> PackedHeads 
 
 #[test]
 fn a_block_of_queries_attends_to_any_number_of_frames() {
-    for cpu in backends() {
-        for (queries, frames, d_head, heads) in
-            [(1, 1, 16, 1), (12, 70, 64, 2), (5, 64, 32, 3), (7, 1500, 64, 1), (3, 9, 80, 2)]
-        {
+    let formats = |cpu: Cpu| {
+        let formats = [Format::F32, Format::F16].into_iter();
+        let formats = formats.filter(|&format| cpu.kernels.has(format)).collect::<Vec<_>>();
+        (cpu, formats)
+    };
+    for (cpu, formats) in backends().into_iter().map(formats) {
+        let sizes =
+            [(1, 1, 16, 1), (12, 70, 64, 2), (5, 64, 32, 3), (7, 1500, 64, 1), (3, 9, 80, 2)];
+        let cases =
+            sizes.into_iter().flat_map(|size| formats.iter().map(move |&format| (size, format)));
+        for ((queries, frames, d_head, heads), format) in cases {
             let d_model = heads * d_head;
-            // Large enough for softmax to be far from even.
+            // Large enough for softmax to be far from even, and the same as halves.
             let kv = noise(frames * 2 * d_model, 8).iter().map(|v| v * 3.0).collect::<Vec<_>>();
+            let kv = halved(&kv);
             let q = noise(queries * d_model, 9);
-            let all = heads_of(&cpu, &kv, d_model, heads);
+            let all = heads_of(&cpu, format, &kv, d_model, heads);
             let (mut out, mut shares) = (vec![0.0; q.len()], vec![0.0; queries * frames]);
             let mut scratch = cpu.arena.lend(all.shape.scratch_words());
             let rows = (0..queries).collect::<Vec<_>>();
@@ -278,7 +286,7 @@ fn a_block_of_queries_attends_to_any_number_of_frames() {
                 };
                 assert!(rows.len() <= BLOCK_QUERIES);
                 // SAFETY: the buffers were made for these sizes and the machine has the kernels.
-                unsafe { (cpu.kernels.f32.attend)(&block) };
+                unsafe { (cpu.kernels.of(format).attend)(&block) };
                 let column = head * d_head;
                 let part = |row: usize, column: usize| &kv[row * 2 * d_model + column..][..d_head];
                 let keys = (0..frames).map(|frame| part(frame, column)).collect::<Vec<_>>();
@@ -287,7 +295,8 @@ fn a_block_of_queries_attends_to_any_number_of_frames() {
                 for query in 0..queries {
                     let at = query * d_model + column;
                     let (wanted, wanted_shares) = attention(&q[at..at + d_head], &keys, &values);
-                    let what = format!("{} {frames} frames of {d_head}", cpu.kernels.name);
+                    let what =
+                        format!("{} {format:?} {frames} frames of {d_head}", cpu.kernels.name);
                     assert_close(&out[at..at + d_head], &wanted, &what);
                     let found = &shares[query * frames..(query + 1) * frames];
                     assert_close(found, &wanted_shares, &what);
@@ -305,7 +314,7 @@ fn scores_may_rise_by_more_than_an_exponential_can() {
         // After the first panel of any width: the scores of one key are in the thousands.
         kv[150 * 2 * d..150 * 2 * d + d].iter_mut().for_each(|key| *key *= 2000.0);
         let q = noise(3 * d, 13);
-        let all = heads_of(&cpu, &kv, d, 1);
+        let all = heads_of(&cpu, Format::F32, &kv, d, 1);
         let mut out = vec![0.0; 3 * d];
         let mut scratch = cpu.arena.lend(all.shape.scratch_words());
         let block = AttendBlock {
