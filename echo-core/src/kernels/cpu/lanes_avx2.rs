@@ -1,4 +1,4 @@
-//! int8 as AVX2 multiplies it: twice as many at once as f32.
+//! int8 as AVX2 multiplies it: twice as many at once as f32, each with an addition of its own.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "every line is an intrinsic, whose one precondition is the caller's"
