@@ -17,6 +17,7 @@ use crate::live::Desk;
 use crate::metrics::Metrics;
 use crate::probe::Probe;
 use crate::queue::{Dispatcher, Nats, Push, Pushed};
+use crate::room::Room;
 use crate::secrets::{Secret, sha256_hex, token};
 use crate::storage::Files;
 use crate::store::{PostgresStore, SqliteStore, Store};
@@ -73,6 +74,8 @@ pub struct App {
     pub traces: Traces,
     /// How often tenants may ask.
     pub limits: Limits,
+    /// How many jobs there are.
+    pub room: Room,
     /// Its results, kept at hand.
     pub cache: ResultCache,
     /// Bodies that may be read at once.
@@ -140,6 +143,7 @@ impl App {
             metrics: Metrics::default(),
             traces: Traces::open(config.collector_url.as_deref())?,
             limits: Limits::default(),
+            room: Room::default(),
             cache: ResultCache::new(&config.redis_url, config.cache_ttl),
             uploads: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),

@@ -30,6 +30,7 @@ pub mod patience;
 pub mod probe;
 pub mod queue;
 pub mod remote;
+pub mod room;
 mod routes;
 pub mod secrets;
 pub mod server;

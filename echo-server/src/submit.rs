@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::{self, Caller};
+use crate::auth::Caller;
 use crate::clock::now_ms;
 use crate::error::{Fault, Problem};
 use crate::job::{Callback, Job, Source, Submission};
@@ -15,33 +15,6 @@ use crate::store::{Answer, Fetched, NewBatch, NewJob};
 use crate::trace;
 use crate::upload::{Received, unread};
 use crate::worker;
-
-/// Makes sure that there is room for one more job.
-///
-/// # Errors
-/// `queue_full` or `quota_exceeded`, with the time after which there will be room.
-pub(crate) async fn check_room(app: &App, caller: &Caller) -> Result<(), Problem> {
-    check_room_for(app, caller, 1).await
-}
-
-/// Makes sure that there is room for so many more jobs.
-///
-/// # Errors
-/// `queue_full` or `quota_exceeded`, with the time after which there may be room.
-pub(crate) async fn check_room_for(app: &App, caller: &Caller, jobs: u64) -> Result<(), Problem> {
-    let tenant = caller.tenant.clone();
-    let load = app.db.call(move |store| store.load(&tenant)).await?;
-    let wait = app.pool.wait_seconds(load.pending);
-    if load.pending + jobs > app.config.max_pending {
-        let detail = format!("{} transcriptions are waiting", load.pending);
-        return Err(Problem::new(503, "queue_full", detail).retry_after(wait).closing());
-    }
-    if auth::is_required(app) && load.of_tenant + jobs > app.config.tenant_max_pending {
-        let detail = format!("{} of your transcriptions are waiting or running", load.of_tenant);
-        return Err(Problem::new(429, "quota_exceeded", detail).retry_after(wait).closing());
-    }
-    Ok(())
-}
 
 /// Makes a job of a file that has arrived.
 ///

@@ -23,8 +23,9 @@ use crate::app::App;
 use crate::auth::{Caller, READ};
 use crate::error::{Answer, Fault, Problem};
 use crate::job::{Job, Submission, batch_json};
+use crate::room;
 use crate::store::{Answered, NewBatch, NewJob};
-use crate::submit::{self, callback_to, check_room_for, prepare_file};
+use crate::submit::{self, callback_to, prepare_file};
 use crate::trace;
 
 /// The most recordings of one request.
@@ -65,7 +66,7 @@ struct Ready {
 pub(super) async fn create(State(app): State<Arc<App>>, order: Order) -> Answer {
     let Order { caller, headers, body, print } = order;
     let wanted = read(body)?;
-    check_room_for(&app, &caller, wanted.items.len() as u64).await?;
+    room::check(&app, &caller, wanted.items.len() as u64).await?;
     let (own, asker) = (Arc::clone(&app), caller.clone());
     let work = move |key: Option<Reservation>| async move {
         if let Some(replay) = idempotency::replay(key.as_ref(), &print)? {

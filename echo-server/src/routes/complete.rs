@@ -8,38 +8,26 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde_json::{Map, Value};
 
-use super::idempotency::{self, Reservation};
+use super::idempotency;
 use super::order::Order;
-use super::upload::submitted;
 use super::{uploads, url};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{self, Problem};
 use crate::job::{Job, Submission};
 use crate::store::Answer;
-use crate::submit::{check_room, submit_file};
+use crate::submit::submit_file;
 use crate::upload::resumable::{About, Turn};
 use crate::upload::{Received, disk, sound_type};
 
 /// Makes a job of an upload.
 pub(super) async fn complete(State(app): State<Arc<App>>, order: Order) -> error::Answer {
-    let Order { caller, headers, body, print } = order;
-    check_room(&app, &caller).await?;
-    let (own, asker) = (Arc::clone(&app), caller.clone());
-    let work = move |key: Option<Reservation>| async move {
-        if let Some(replay) = idempotency::replay(key.as_ref(), &print)? {
-            return Ok(replay);
-        }
-        let answer = key.map(|key| key.answer(print));
-        let job = accept(&own, &asker, body, answer).await?;
-        Ok(submitted(&own, &job))
-    };
-    idempotency::settle(&app, (&caller, &headers), "complete", work).await
+    order.settle(app, "complete", accept).await
 }
 
 async fn accept(
-    app: &Arc<App>,
-    caller: &Caller,
+    app: Arc<App>,
+    caller: Caller,
     mut body: Map<String, Value>,
     answer: Option<Answer>,
 ) -> Result<Job, Problem> {
@@ -47,16 +35,16 @@ async fn accept(
         return Err(Problem::new(422, "missing_file", "`upload_id` is missing"));
     };
     let submission = Submission::from_map(url::merged(body)?, &app.config.model)?;
-    match finished(app, caller, &id).await? {
+    match finished(&app, &caller, &id).await? {
         Finished::Job(job) => {
             if let Some(answer) = answer {
-                idempotency::keep(app, answer, &job).await;
+                idempotency::keep(&app, answer, &job).await;
             }
             Ok(*job)
         }
         Finished::File(file) => {
-            let job = submit_file(app, caller, &file.received, submission, answer).await?;
-            file.became(app, &job).await;
+            let job = submit_file(&app, &caller, &file.received, submission, answer).await?;
+            file.became(&app, &job).await;
             Ok(job)
         }
     }

@@ -9,7 +9,8 @@ use super::upload::submitted;
 use crate::app::App;
 use crate::auth::{Caller, WRITE};
 use crate::error::{Answer, Problem};
-use crate::submit::{check_room, submit_again};
+use crate::room;
+use crate::submit::submit_again;
 
 /// Makes a new job of one that is over.
 pub(super) async fn retry(
@@ -18,7 +19,7 @@ pub(super) async fn retry(
     Path(id): Path<String>,
 ) -> Answer {
     caller.may(WRITE)?;
-    check_room(&app, &caller).await?;
+    room::check(&app, &caller, 1).await?;
     let tenant = caller.tenant.clone();
     let job = app.db.call(move |store| store.job(&tenant, &id)).await?;
     let job = job.ok_or_else(Problem::job_not_found)?;

@@ -15,8 +15,9 @@ use crate::app::App;
 use crate::auth::{Caller, WRITE};
 use crate::error::{self, Problem};
 use crate::job::{Job, Submission, TextField, summary_json};
+use crate::room;
 use crate::store::Answer;
-use crate::submit::{check_room, submit_file};
+use crate::submit::submit_file;
 use crate::upload::{self, Received};
 
 /// Takes a file with its options.
@@ -27,7 +28,7 @@ pub(super) async fn file(
     request: Request,
 ) -> error::Answer {
     caller.may(WRITE)?;
-    check_room(&app, &caller).await?;
+    room::check(&app, &caller, 1).await?;
     let turn = upload::admit(&app, request.headers()).await?;
     let headers = request.headers().clone();
     let (own, asker, sent) = (Arc::clone(&app), caller.clone(), headers.clone());

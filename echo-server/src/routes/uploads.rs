@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::auth::{Caller, WRITE};
 use crate::clock::http_date;
 use crate::error::{Answer, Problem};
-use crate::submit::check_room;
+use crate::room;
 use crate::upload::resumable::{About, Piece, Standing, Turn};
 use crate::upload::{self, Pace, clean_filename, disk};
 
@@ -49,7 +49,7 @@ pub(super) async fn create(
 ) -> Answer {
     caller.may(WRITE)?;
     check_version(&headers)?;
-    check_room(&app, &caller).await?;
+    room::check(&app, &caller, 1).await?;
     drop(upload::admit(&app, &headers).await?);
     let length = number(&headers, "upload-length")?
         .ok_or_else(|| Problem::new(400, "bad_query", "Upload-Length is missing"))?;

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde_json::{Map, Value};
 
-use super::idempotency::{self, Reservation};
 use super::order::Order;
-use super::upload;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{self, Problem};
@@ -16,7 +14,7 @@ use crate::job::{Job, Source, Submission};
 use crate::outbound::{Origin, Policy, Url};
 use crate::secrets::seal;
 use crate::store::Answer;
-use crate::submit::{check_room, submit};
+use crate::submit::submit;
 use crate::upload::clean_filename;
 
 /// The headers that a source may be asked with.
@@ -24,23 +22,12 @@ const HEADERS: [&str; 4] = ["authorization", "cookie", "referer", "user-agent"];
 
 /// Takes an address with options.
 pub(super) async fn url(State(app): State<Arc<App>>, order: Order) -> error::Answer {
-    let Order { caller, headers, body, print } = order;
-    check_room(&app, &caller).await?;
-    let (own, asker) = (Arc::clone(&app), caller.clone());
-    let work = move |key: Option<Reservation>| async move {
-        if let Some(replay) = idempotency::replay(key.as_ref(), &print)? {
-            return Ok(replay);
-        }
-        let answer = key.map(|key| key.answer(print));
-        let job = accept(&own, &asker, body, answer).await?;
-        Ok(upload::submitted(&own, &job))
-    };
-    idempotency::settle(&app, (&caller, &headers), "url", work).await
+    order.settle(app, "url", accept).await
 }
 
 async fn accept(
-    app: &Arc<App>,
-    caller: &Caller,
+    app: Arc<App>,
+    caller: Caller,
     mut body: Map<String, Value>,
     answer: Option<Answer>,
 ) -> Result<Job, Problem> {
@@ -48,9 +35,9 @@ async fn accept(
     let Some(Value::String(text)) = body.remove("url") else {
         return Err(invalid("`url` is missing"));
     };
-    let source = source(app, &text, body.remove("headers"))?;
+    let source = source(&app, &text, body.remove("headers"))?;
     let submission = Submission::from_map(merged(body)?, &app.config.model)?;
-    submit(app, caller, source, submission, answer).await
+    submit(&app, &caller, source, submission, answer).await
 }
 
 /// A source at an address that may be asked, as far as can be told without asking.

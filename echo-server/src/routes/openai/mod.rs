@@ -26,7 +26,8 @@ use crate::auth::{Caller, READ, WRITE};
 use crate::clock::now_ms;
 use crate::error::{Answer, Problem};
 use crate::job::{Job, State as JobState};
-use crate::submit::{check_room, submit_file};
+use crate::room;
+use crate::submit::submit_file;
 use crate::upload;
 use crate::worker;
 use fields::Asked;
@@ -117,7 +118,7 @@ async fn answer(
     task: Task,
 ) -> Result<Response, OpenAiError> {
     caller.may(WRITE)?;
-    check_room(&app, &caller).await?;
+    room::check(&app, &caller, 1).await?;
     let turn = upload::admit(&app, request.headers()).await?;
     let mut received = upload::receive(&app, request).await?;
     drop(turn);

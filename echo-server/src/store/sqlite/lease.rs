@@ -16,11 +16,21 @@ pub(super) fn claim(
     claim: &Claim<'_>,
     now: i64,
 ) -> Result<Option<Claimed>> {
-    let sql = "SELECT id FROM jobs AS j WHERE state = 'pending' AND phase = ?1 AND run_after <= ?2 \
-        AND leader_id IS NULL AND (phase <> 'fetch' OR (SELECT count(*) FROM jobs AS r \
-        WHERE r.tenant_id = j.tenant_id AND r.state = 'processing' AND r.phase = 'fetch') < ?3) \
-        ORDER BY priority DESC, (SELECT count(*) FROM jobs AS r \
-        WHERE r.tenant_id = j.tenant_id AND r.state = 'processing'), created_at, id LIMIT 1";
+    // The tenants that wait are stepped through by the index; of each only the next job is looked at.
+    let sql = "WITH RECURSIVE \
+        waiting (tenant_id) AS (SELECT min(tenant_id) FROM jobs \
+            WHERE state = 'pending' AND leader_id IS NULL AND phase = ?1 \
+            UNION ALL SELECT (SELECT min(j.tenant_id) FROM jobs AS j WHERE j.state = 'pending' \
+            AND j.leader_id IS NULL AND j.phase = ?1 AND j.tenant_id > waiting.tenant_id) \
+            FROM waiting WHERE waiting.tenant_id IS NOT NULL), \
+        running AS (SELECT tenant_id, count(*) AS n, sum(phase = 'fetch') AS fetching FROM jobs \
+            WHERE state = 'processing' GROUP BY tenant_id) \
+        SELECT next.id FROM waiting LEFT JOIN running ON running.tenant_id = waiting.tenant_id \
+        CROSS JOIN jobs AS next ON next.id = (SELECT id FROM jobs WHERE state = 'pending' \
+            AND leader_id IS NULL AND phase = ?1 AND tenant_id = waiting.tenant_id \
+            AND run_after <= ?2 ORDER BY priority DESC, created_at, id LIMIT 1) \
+        WHERE ?1 <> 'fetch' OR COALESCE(running.fetching, 0) < ?3 \
+        ORDER BY next.priority DESC, COALESCE(running.n, 0), next.created_at, next.id LIMIT 1";
     let next: Option<String> = db
         .prepare_cached(sql)?
         .query_row(params![phase.as_str(), now, MAX_FETCHES_OF_TENANT], |row| row.get(0))

@@ -38,6 +38,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0004_operators.sql"),
     include_str!("../../../migrations/sqlite/0005_batches.sql"),
     include_str!("../../../migrations/sqlite/0006_checkpoints.sql"),
+    include_str!("../../../migrations/sqlite/0007_waiting.sql"),
 ];
 
 /// How long a statement waits for another process's lock.
