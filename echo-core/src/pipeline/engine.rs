@@ -8,6 +8,7 @@ use crate::align::acoustic::Acoustic;
 use crate::device::{ComputeType, Device};
 use crate::error::{Error, Result};
 use crate::kernels::cpu::Cpu;
+use crate::kernels::cpu::trim::Trim;
 use crate::kernels::select::{Choice, select};
 use crate::language::Language;
 use crate::models::{self, ModelStore};
@@ -64,6 +65,7 @@ pub(crate) struct Engine {
     aligner: Option<Arc<Acoustic>>,
     /// The last acoustic model that a language was found to have, by its repository.
     stored_aligner: Mutex<Option<(String, Arc<Acoustic>)>>,
+    _trim: Trim,
 }
 
 impl Engine {
@@ -90,6 +92,7 @@ impl Engine {
             store,
             aligner: None,
             stored_aligner: Mutex::default(),
+            _trim: Trim,
         })
     }
 

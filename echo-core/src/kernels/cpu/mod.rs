@@ -37,6 +37,7 @@ mod rows;
 mod slab;
 #[cfg(feature = "bench")]
 pub(crate) mod speed;
+pub(crate) mod trim;
 mod vector;
 mod verbs;
 

@@ -1,0 +1,18 @@
+//! Memory that a dropped model leaves with the allocator.
+//!
+//! glibc keeps what is freed, in a heap for each thread that ever asked, and threads come and go with
+//! models: a process that loads one after the other would grow by a tenth in two hundred.
+
+/// Gives free memory back to the system when it is dropped; the last field of what is large.
+#[derive(Debug)]
+pub(crate) struct Trim;
+
+impl Drop for Trim {
+    fn drop(&mut self) {
+        // SAFETY: it takes the allocator's own locks and touches nothing that is in use.
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
