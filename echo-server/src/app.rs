@@ -74,7 +74,7 @@ pub struct App {
     pub traces: Traces,
     /// How often tenants may ask.
     pub limits: Limits,
-    /// How many jobs there are.
+    /// Whether there is room for more jobs.
     pub room: Room,
     /// Its results, kept at hand.
     pub cache: ResultCache,

@@ -1,7 +1,8 @@
 //! Whether there is room for more jobs.
 //!
 //! To count jobs takes longer the more there are. So they are counted now and then and those that were let
-//! in since are added; only a fresh count turns anybody away.
+//! in since are added; only a fresh count turns anybody away. Whoever was let in and made no job after all
+//! makes the next count come sooner, and nothing else.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

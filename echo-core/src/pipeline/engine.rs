@@ -65,6 +65,7 @@ pub(crate) struct Engine {
     aligner: Option<Arc<Acoustic>>,
     /// The last acoustic model that a language was found to have, by its repository.
     stored_aligner: Mutex<Option<(String, Arc<Acoustic>)>>,
+    /// The last field: fields are dropped in this order.
     _trim: Trim,
 }
 

@@ -1,7 +1,7 @@
 //! Memory that a dropped model leaves with the allocator.
 //!
 //! glibc keeps what is freed, in a heap for each thread that ever asked, and threads come and go with
-//! models: a process that loads one after the other would grow by a tenth in two hundred.
+//! models: a process that loads one after the other would hold tens of MB that nobody uses.
 
 /// Gives free memory back to the system when it is dropped; the last field of what is large.
 #[derive(Debug)]
