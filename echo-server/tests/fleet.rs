@@ -18,7 +18,7 @@ use serde_json::Value;
 use support::fleet::{Fleet, Ground, Growth, Ledger, Random};
 use support::receiver::{Receiver, answer};
 use support::wire::{Mood, Wire};
-use support::{TestServer, TestWorker, eventually};
+use support::{TestServer, TestWorker, dialogue, eventually};
 
 /// A process that lives so long has a slope; one that dies earlier may not be much larger at its end. In
 /// a few minutes an allocator's sawtooth is steep by itself.
@@ -103,6 +103,48 @@ impl Stage<'_> {
         }
     }
 
+    /// Four clients submit so many jobs, spread over the time, while things happen; the jobs' ids.
+    fn go_on(
+        &mut self,
+        jobs: u32,
+        time: Duration,
+        ledger: &mut Ledger,
+        submit: &(dyn Fn(u32) -> (String, u32) + Sync),
+    ) -> Vec<String> {
+        let (marks, retries) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (accepted, is_over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+        let began = Instant::now();
+        let mut faults: HashMap<&str, u32> = HashMap::new();
+        let client = || {
+            loop {
+                let mark = marks.fetch_add(1, Ordering::Relaxed);
+                if mark >= jobs {
+                    break;
+                }
+                let due = time.mul_f64(f64::from(mark) / f64::from(jobs));
+                while began.elapsed() < due && !is_over.load(Ordering::Relaxed) {
+                    std::thread::park_timeout(Duration::from_millis(20));
+                }
+                let (id, tries) = submit(mark);
+                retries.fetch_add(tries - 1, Ordering::Relaxed);
+                accepted.lock().unwrap().push(id);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(client);
+            }
+            while began.elapsed() < time {
+                std::thread::park_timeout(Duration::from_millis(500 + self.random.below(2000)));
+                self.look(ledger);
+                *faults.entry(self.fault()).or_default() += 1;
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        println!("{} retries of clients, faults {faults:?}", retries.into_inner());
+        accepted.into_inner().unwrap()
+    }
+
     fn look(&self, ledger: &mut Ledger) {
         for replica in &self.replicas {
             ledger.look_at_family("replica", replica.process.id());
@@ -140,52 +182,64 @@ fn whatever_is_killed_every_accepted_job_ends_once() {
         fleet,
         ground,
     };
-    let (callback, marks) = (receiver.url("/hook"), AtomicU32::new(0));
-    let (accepted, retries) = (Mutex::new(Vec::new()), AtomicU32::new(0));
-    let is_over = AtomicBool::new(false);
-    let began = Instant::now();
+    let (callback, began) = (receiver.url("/hook"), Instant::now());
     let mut ledger = Ledger::default();
-    let mut faults: HashMap<&str, u32> = HashMap::new();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            let (callback, marks) = (&callback, &marks);
-            let (accepted, retries, is_over) = (&accepted, &retries, &is_over);
-            scope.spawn(move || {
-                loop {
-                    let mark = marks.fetch_add(1, Ordering::Relaxed);
-                    if mark >= jobs {
-                        break;
-                    }
-                    // Spread over the time of the run.
-                    while began.elapsed() < time.mul_f64(f64::from(mark) / f64::from(jobs))
-                        && !is_over.load(Ordering::Relaxed)
-                    {
-                        std::thread::park_timeout(Duration::from_millis(20));
-                    }
-                    let (id, tries) = fleet.submit(mark, &[("callback_url", callback)]);
-                    retries.fetch_add(tries - 1, Ordering::Relaxed);
-                    accepted.lock().unwrap().push(id);
-                }
-            });
-        }
-        while began.elapsed() < time {
-            std::thread::park_timeout(Duration::from_millis(500 + stage.random.below(2000)));
-            stage.look(&mut ledger);
-            *faults.entry(stage.fault()).or_default() += 1;
-        }
-        is_over.store(true, Ordering::Relaxed);
-    });
-    let accepted = accepted.into_inner().unwrap();
+    let submit = |mark| fleet.submit(mark, &[("callback_url", &callback)]);
+    let accepted = stage.go_on(jobs, time, &mut ledger, &submit);
     for id in &accepted {
         let job = fleet.wait(id);
         assert_eq!(job["status"], "completed", "{job}");
     }
-    println!("{} retries of clients, faults {faults:?}", retries.into_inner());
     let told = audit(&mut stage.ground, &accepted, jobs);
     audit_events(&receiver, told);
     stage.look(&mut ledger);
     audit_growth(&ledger.growth(Duration::from_secs(10)));
     println!("{:.0} s", began.elapsed().as_secs_f64());
+}
+
+#[test]
+fn whatever_is_killed_the_real_model_does_every_job_once() {
+    let Some(store) = std::env::var("ECHO_TEST_STORE").ok() else {
+        println!("skipped: set ECHO_TEST_STORE to a model folder that holds `base`");
+        return;
+    };
+    let Some((mut fleet, ground)) = Fleet::start("fleet-model", "0") else { return };
+    let of_model = [("ECHO_MODEL", "base"), ("ECHO_MODEL_DIR", &store)];
+    fleet.variables.extend(of_model.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let fleet = &fleet;
+    let is_long = std::env::var_os("ECHO_TEST_LONG").is_some();
+    let (jobs, seconds) = if is_long { (20, 90) } else { (3, 6) };
+    let mut stage = Stage {
+        replicas: (0..3).map(|_| fleet.replica()).collect(),
+        workers: (0..2).map(|_| fleet.worker()).collect(),
+        random: Random(88_172_645_463_325_252),
+        fleet,
+        ground,
+    };
+    // The same sound in a file of its own each time.
+    let submit = |mark: u32| {
+        let sound = [dialogue(), mark.to_le_bytes().to_vec()].concat();
+        fleet.submit_sound(&sound, &[])
+    };
+    let text = |id: &str| {
+        assert_eq!(fleet.wait(id)["status"], "completed");
+        let path = format!("/api/v1/transcription/{id}/download?format=json");
+        let result = fleet.ask("GET", &path, &[], b"").0.json();
+        result["text"].as_str().unwrap().to_owned()
+    };
+    let calm = text(&submit(u32::MAX).0);
+    assert!(calm.split_whitespace().count() > 20, "{calm}");
+    let time = Duration::from_secs(seconds);
+    let accepted = stage.go_on(jobs, time, &mut Ledger::default(), &submit);
+    for id in &accepted {
+        assert_eq!(text(id), calm);
+    }
+    let mut db = stage.ground.database();
+    let mut count = |sql: &str| db.query_one(sql, &[]).unwrap().get::<_, i64>(0);
+    let attempts = count("SELECT count(*) FROM attempts");
+    println!("{jobs} jobs with the real model and the same text, {attempts} attempts for all");
+    let wrong = "SELECT count(*) FROM jobs WHERE state = 'completed' AND commits != 1";
+    assert_eq!((accepted.len() as u32, count(wrong)), (jobs, 0));
 }
 
 /// What the rows say: every job was done and told once. Returns how many were told.

@@ -243,8 +243,7 @@ fn without_the_bucket_requests_are_told_to_come_again_and_nothing_half_is_seen()
         assert_eq!(server.job(&running)["status"], "processing");
     }
     assert_eq!(stage.objects(), before);
-    stage.wire.set(Mood::Whole);
-    stage.wire.cut();
+    stage.wire.mend();
     let job = server.wait(&running);
     assert_eq!((&job["status"], &job["attempt"]), (&"completed".into(), &1.into()), "{job}");
     stage.completed(&server.upload(&wav(LARGE_SECONDS, 10), &[]));

@@ -128,7 +128,9 @@ impl Fleet {
 
     /// The same, maybe of another build.
     pub fn worker_of(&self, build: Option<&Path>) -> TestWorker {
+        let has_model = self.variables.iter().any(|(name, _)| name == "ECHO_MODEL_DIR");
         match build {
+            None if has_model => TestWorker::with_model(&self.folder, &self.variables()),
             None => TestWorker::start(&self.folder, &self.variables()),
             Some(build) => TestWorker::of(build, &self.folder, &self.variables()),
         }
@@ -156,7 +158,12 @@ impl Fleet {
 
     /// Submits a job that differs from all others; says its id and how often it was tried.
     pub fn submit(&self, mark: u32, fields: &[(&str, &str)]) -> (String, u32) {
-        let (kind, body) = form(&wav(0.05, mark), "a.wav", fields);
+        self.submit_sound(&wav(0.05, mark), fields)
+    }
+
+    /// The same with sound of the caller's.
+    pub fn submit_sound(&self, sound: &[u8], fields: &[(&str, &str)]) -> (String, u32) {
+        let (kind, body) = form(sound, "sound", fields);
         let headers = [("content-type", kind.as_str())];
         let (reply, tries) = self.ask("POST", "/api/v1/upload/file", &headers, &body);
         assert!(matches!(reply.status, 200 | 202), "{} {}", reply.status, reply.text());

@@ -93,8 +93,14 @@ impl Wire {
         self.set(mood);
         self.cut();
         wait(time);
-        self.set(Mood::Whole);
+        self.mend();
+    }
+
+    /// Carries again, and nothing of what came before.
+    pub fn mend(&self) {
+        self.set(Mood::Cut);
         self.cut();
+        self.set(Mood::Whole);
     }
 }
 
@@ -146,6 +152,10 @@ impl Shared {
         while let Ok(read @ 1..) = from.read(&mut piece) {
             while matches!(self.mood(), Mood::Deaf) {
                 wait(LOOK);
+            }
+            // What came while it was deaf is lost, even if it is mended at once.
+            if matches!(self.mood(), Mood::Cut) {
+                break;
             }
             carried += read;
             if is_up && self.is_enough(carried) {
