@@ -182,6 +182,7 @@ pub use audio::{Audio, AudioOptions, AudioSource};
 pub use device::{ComputeType, Device};
 pub use diarizer::Diarizer;
 pub use error::{Cause, Error, ErrorKind, Result};
+pub use kernels::cpu::large::LargeBlocks;
 pub use language::Language;
 pub use models::{CatalogEntry, Download, ModelKind, ModelStore, StoredModel, catalog};
 pub use options::{

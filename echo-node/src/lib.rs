@@ -12,3 +12,7 @@ pub mod job;
 pub mod models;
 pub mod source;
 pub mod transcriber;
+
+/// A process that loads and drops models stays small.
+#[global_allocator]
+static ALLOCATOR: echo_core::LargeBlocks = echo_core::LargeBlocks;

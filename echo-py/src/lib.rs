@@ -15,6 +15,10 @@ mod transcriber;
 
 use pyo3::prelude::*;
 
+/// A process that loads and drops models stays small.
+#[global_allocator]
+static ALLOCATOR: echo_core::LargeBlocks = echo_core::LargeBlocks;
+
 /// The native half of `echo`.
 #[pymodule]
 mod _echo {

@@ -27,6 +27,7 @@ mod lane;
 mod lanes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod lanes_avx512;
+pub(crate) mod large;
 mod layout;
 mod math;
 mod pool;
