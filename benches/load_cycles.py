@@ -4,8 +4,7 @@
     load_cycles.py [--cycles N] [--model NAME] [--python PYTHON] [--node-module DIR] FILE
 
 Prints the median resident memory of every tenth of the cycles and ends with 1 if it grew by more than 5 % from the
-second tenth (allocators keep some memory at first) to the last. Medians, since in one cycle of ten the system's
-allocator gives some 50 MB back only in the next one.
+second tenth (allocators keep some memory at first) to the last. Medians, since single cycles leave more or less.
 """
 
 import argparse

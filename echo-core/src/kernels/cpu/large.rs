@@ -98,9 +98,13 @@ mod system {
 
     /// Gives a block back.
     pub(super) unsafe fn unmap(block: *mut u8, size: usize) {
-        // SAFETY: the caller owns the block. It fails only where the system can hold no more maps
-        // because one was to be cut in two: nothing is, so at worst adjacent ones stay joined.
-        unsafe { libc::munmap(block.cast(), size) };
+        // SAFETY: the caller owns the block.
+        if unsafe { libc::munmap(block.cast(), size) } != 0 {
+            // The system joins maps that touch, this block was within one, and there is no room for the
+            // two that are left of it: the addresses stay, the pages go.
+            // SAFETY: as above.
+            unsafe { libc::madvise(block.cast(), size, libc::MADV_DONTNEED) };
+        }
     }
 
     fn or_null(block: *mut libc::c_void) -> *mut u8 {
