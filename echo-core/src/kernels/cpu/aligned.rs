@@ -54,6 +54,7 @@ impl Default for Aligned {
 impl Deref for Aligned {
     type Target = [f32];
 
+    #[inline(always)]
     fn deref(&self) -> &[f32] {
         match self {
             Self::Heap { storage, start, len } => &storage[*start..*start + *len],

@@ -20,14 +20,19 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::buffer::{Lent, Target, View};
-use super::gemm::{Keep, MAX_WIDTH, Operand, accumulate};
+use super::gemm::{Ahead, Keep, MAX_WIDTH, Operand, accumulate};
 use super::lane::Lane;
 use super::layout::Format;
 use super::math::softmax_row;
+use super::product::ROW_GAP;
 use super::vector::Vector;
 
 /// Queries of a block.
-pub(super) const BLOCK_QUERIES: usize = 12;
+pub(super) const BLOCK_QUERIES: usize = 30;
+/// Lanes of a column of values are filled up to a multiple of this.
+const VALUE_LANES: usize = 16;
+/// So many queries and fewer wait for keys from memory: the next ones are fetched meanwhile.
+const WAITING_QUERIES: usize = 16;
 /// A score that softmax turns into nothing.
 const MASKED: f32 = -1e30;
 
@@ -59,7 +64,7 @@ impl HeadShape {
 
     /// Lanes of a column of values.
     fn value_lanes(self) -> usize {
-        self.frames.div_ceil(self.format.depth())
+        self.frames.div_ceil(self.format.depth()).next_multiple_of(VALUE_LANES)
     }
 
     /// Words that so many lanes take, whole panels.
@@ -74,7 +79,7 @@ impl HeadShape {
 
     /// Floats that [`attend`] needs to work in.
     pub(super) fn scratch_words(self) -> usize {
-        BLOCK_QUERIES * (self.frames.next_multiple_of(self.width) + self.d_head)
+        BLOCK_QUERIES * (self.frames.next_multiple_of(self.width) + ROW_GAP + self.d_head)
     }
 }
 
@@ -179,6 +184,10 @@ impl PackedHeads {
             if !d_head.is_multiple_of(width) {
                 values.fill(0.0);
             }
+            let written = shape.words(frames.div_ceil(shape.format.depth()) * width);
+            for panel in values.chunks_exact_mut(shape.words(shape.value_lanes() * width)) {
+                panel[written..].fill(0.0);
+            }
         }
         Self { data, shape }
     }
@@ -222,7 +231,7 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
     debug_assert!(format.depth() == L::DEPTH && format.lane_bytes() == L::WEIGHT_BYTES);
     debug_assert!(width == N * <L::Vector as Vector>::LEN, "layout of a head");
     let (n, panels) = (block.rows.len(), frames.div_ceil(width));
-    let numerators = Target { data: block.scratch, stride: panels * width / L::DEPTH };
+    let numerators = Target { data: block.scratch, stride: panels * width / L::DEPTH + ROW_GAP };
     let queries = Target { data: numerators.at(BLOCK_QUERIES, 0).data, stride: d_head };
     for (index, &row) in block.rows.iter().enumerate() {
         let from = block.queries.at(row, 0).data;
@@ -235,7 +244,8 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
     let mut memory = MaybeUninit::<[f32; BLOCK_QUERIES * MAX_WIDTH]>::uninit();
     let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
     let queries = Operand::floats(queries.as_view());
-    let shares = soften::<L, N>(&block.head, (queries, n), sums, numerators);
+    let mut unit = L::Unit::default();
+    let shares = soften::<L, N>(&mut unit, &block.head, (queries, n), sums, numerators);
     if let Some(probabilities) = block.probabilities {
         for (index, &row) in block.rows.iter().enumerate() {
             for frame in 0..frames {
@@ -248,7 +258,15 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
     let lanes = shape.value_lanes();
     for panel in 0..d_head.div_ceil(width) {
         let values = values.data.add(shape.words(panel * width * lanes)).cast();
-        accumulate::<L, N, _>(numerators, n, (values, std::ptr::null()), lanes, sums, &Keep);
+        accumulate::<L, N, _>(
+            &mut unit,
+            numerators,
+            n,
+            (values, Ahead::NOTHING),
+            lanes,
+            sums,
+            &Keep,
+        );
         let columns = width.min(d_head - panel * width);
         for (index, &row) in block.rows.iter().enumerate() {
             let output = block.output.at(row, panel * width).data;
@@ -265,6 +283,7 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
 /// As for [`attend`]; `sums` has a panel of each query, `numerators` all panels in lanes.
 #[inline(always)]
 unsafe fn soften<L: Lane, const N: usize>(
+    unit: &mut L::Unit,
     head: &PackedHead,
     (queries, n): (Operand, usize),
     sums: Target,
@@ -273,13 +292,19 @@ unsafe fn soften<L: Lane, const N: usize>(
     let HeadShape { frames, width, .. } = head.shape;
     let panels = frames.div_ceil(width);
     let lanes = head.shape.key_lanes();
+    let panel_bytes = head.shape.words(width * lanes) * size_of::<f32>();
     let mut largest = [f32::MIN; BLOCK_QUERIES];
     let mut shares = [0.0; BLOCK_QUERIES];
     for pass in PASSES {
         let mut totals = [<L::Vector as Vector>::splat(0.0); BLOCK_QUERIES];
         for panel in 0..panels {
-            let keys = head.keys.data.add(head.shape.words(panel * width * lanes)).cast();
-            accumulate::<L, N, _>(queries, n, (keys, std::ptr::null()), lanes, sums, &Keep);
+            let keys = head.keys.data.add(head.shape.words(panel * width * lanes)).cast::<u8>();
+            let ahead = if n <= WAITING_QUERIES && panel + 1 < panels {
+                Ahead { data: keys.wrapping_add(panel_bytes), bytes: panel_bytes }
+            } else {
+                Ahead::NOTHING
+            };
+            accumulate::<L, N, _>(unit, queries, n, (keys, ahead), lanes, sums, &Keep);
             for frame in frames.saturating_sub(panel * width)..width {
                 for index in 0..n {
                     *sums.at(index, frame).data = MASKED;

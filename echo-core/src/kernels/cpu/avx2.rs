@@ -6,10 +6,12 @@
 
 use std::arch::x86_64::*;
 
+use super::gemm::TILE_ROWS;
 use super::isa::{Kernels, format_kernels, vector_kernels};
-use super::lane::{F16, F32, FromHalf};
+use super::lane::{F16, F32, FromHalf, Unit};
 use super::lanes_avx2::Int8;
 use super::vector::Vector;
+use crate::device::ComputeType;
 
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(pub(super) __m256);
@@ -140,7 +142,10 @@ pub(super) fn kernels() -> Option<Kernels> {
         && is_x86_feature_detected!("f16c");
     has_all.then_some(Kernels {
         name: "avx2",
+        fastest: ComputeType::F32,
         width: VECTORS * Avx2::LEN,
+        block_rows: <() as Unit>::BLOCK_ROWS,
+        tile_rows: TILE_ROWS,
         f32: in_f32::TABLE,
         f16: Some(in_f16::TABLE),
         bf16: None,
@@ -151,6 +156,8 @@ pub(super) fn kernels() -> Option<Kernels> {
         cells,
         attend_past,
         log_sum_exp,
+        #[cfg(feature = "bench")]
+        read,
         norm,
     })
 }

@@ -109,6 +109,7 @@ impl View {
     }
 
     /// The view that starts `row` rows and `column` columns further on.
+    #[inline(always)]
     pub(crate) fn at(self, row: usize, column: usize) -> Self {
         Self { data: self.data.wrapping_add(row * self.stride + column), ..self }
     }
@@ -121,11 +122,13 @@ impl Target {
     }
 
     /// The target that starts `row` rows and `column` columns further on.
+    #[inline(always)]
     pub(crate) fn at(self, row: usize, column: usize) -> Self {
         Self { data: self.data.wrapping_add(row * self.stride + column), ..self }
     }
 
     /// The same rows, to be read.
+    #[inline(always)]
     pub(crate) fn as_view(self) -> View {
         View { data: self.data, stride: self.stride }
     }

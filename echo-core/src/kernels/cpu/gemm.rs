@@ -15,14 +15,14 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::buffer::{Target, View};
-use super::lane::Lane;
+use super::lane::{Lane, Unit};
 use super::layout::Packed;
 use super::vector::Vector;
 
 /// Most rows of a tile.
 pub(super) const TILE_ROWS: usize = 6;
-/// Rows of a block: ten tiles, few enough that a block of activations stays in the cache.
-pub(super) const BLOCK_ROWS: usize = 60;
+/// Most rows of a block, see [`Unit::BLOCK_ROWS`].
+const MOST_ROWS: usize = 192;
 /// Lanes of a panel that are walked at once: 256 KiB of 64 columns in f32.
 const PIECE_LANES: usize = 1024;
 /// What a cache fetches at once, on most machines.
@@ -84,24 +84,44 @@ pub(super) struct Gemm<'a> {
 pub(super) unsafe fn gemm<L: Lane, const N: usize>(job: &Gemm<'_>) {
     let width = N * <L::Vector as Vector>::LEN;
     debug_assert!(width <= MAX_WIDTH && width == job.weights.width, "panel width");
-    let mut memory = MaybeUninit::<[f32; BLOCK_ROWS * MAX_WIDTH]>::uninit();
+    let mut memory = MaybeUninit::<[f32; MOST_ROWS * MAX_WIDTH]>::uninit();
     let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
+    let mut unit = L::Unit::default();
     for panel in job.panels.clone() {
         let weights = job.weights.panel(panel);
         let mut row = 0;
         while row < job.rows {
-            let rows = BLOCK_ROWS.min(job.rows - row);
+            let rows = L::Unit::BLOCK_ROWS.min(job.rows - row);
             let input = job.input.data.wrapping_add(row * job.input.stride_bytes);
             let input = Operand { data: input, ..job.input };
-            let ahead = if row == 0 && panel + 1 < job.panels.end {
-                job.weights.panel(panel + 1)
+            let ahead = if panel + 1 < job.panels.end {
+                Ahead::part(job.weights, panel + 1, row..row + rows, job.rows)
             } else {
-                std::ptr::null()
+                Ahead::NOTHING
             };
             let end = Finish { job, panel, row };
-            accumulate::<L, N, _>(input, rows, (weights, ahead), job.weights.lanes, sums, &end);
+            let lanes = job.weights.lanes;
+            accumulate::<L, N, _>(&mut unit, input, rows, (weights, ahead), lanes, sums, &end);
             row += rows;
         }
+    }
+}
+
+/// What will be read next, to be fetched into the cache meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) data: *const u8,
+    pub(super) bytes: usize,
+}
+
+impl Ahead {
+    pub(super) const NOTHING: Self = Self { data: std::ptr::null(), bytes: 0 };
+
+    /// The part of a panel that falls to some of all rows.
+    fn part(weights: &Packed, panel: usize, rows: Range<usize>, all: usize) -> Self {
+        let at = |row: usize| weights.panel_bytes() * row / all / LINE_BYTES * LINE_BYTES;
+        let start = at(rows.start);
+        Self { data: weights.panel(panel).wrapping_add(start), bytes: at(rows.end) - start }
     }
 }
 
@@ -148,26 +168,31 @@ impl<L: Lane, const N: usize> End<L, N> for Finish<'_> {
 }
 
 /// Writes the sums of up to any number of `rows` with one panel of `lanes`, and hands them to `end`
-/// tile by tile. The panel `ahead` is fetched into the cache meanwhile, if it is not null.
+/// tile by tile. What is `ahead` is fetched into the cache meanwhile.
 ///
 /// # Safety
 /// As for [`gemm`]; `sums` has `rows` of the panel's width.
 #[inline(always)]
 pub(super) unsafe fn accumulate<L: Lane, const N: usize, E: End<L, N>>(
+    unit: &mut L::Unit,
     input: Operand,
     rows: usize,
-    (weights, ahead): (*const u8, *const u8),
+    (weights, ahead): (*const u8, Ahead),
     lanes: usize,
     sums: Target,
     end: &E,
 ) {
     let lane_bytes = N * <L::Vector as Vector>::LEN * L::WEIGHT_BYTES;
     let tiles = rows.div_ceil(TILE_ROWS);
-    let is_ahead = !ahead.is_null() && tiles > 1;
-    // All tiles together fetch about what they read.
-    let ahead_bytes =
-        if is_ahead { lane_bytes.div_ceil(tiles).next_multiple_of(LINE_BYTES) } else { 0 };
-    let mut start = 0;
+    let ahead_bytes = ahead.bytes.div_ceil(tiles * lanes).next_multiple_of(LINE_BYTES);
+    let ahead_bytes = if tiles > 1 { ahead_bytes } else { 0 };
+    let mut start = lanes - lanes % L::Unit::LANES;
+    if start > 0 {
+        unit.multiply(input, rows, weights, start, sums, ahead);
+        if start == lanes {
+            return end.take(0..rows, sums);
+        }
+    }
     loop {
         let mut piece = Piece {
             stride_bytes: input.stride_bytes,
@@ -175,13 +200,13 @@ pub(super) unsafe fn accumulate<L: Lane, const N: usize, E: End<L, N>>(
             lanes: PIECE_LANES.min(lanes - start),
             sums_stride: sums.stride,
             goes_on: start > 0,
-            ahead,
+            ahead: ahead.data,
             ahead_bytes,
         };
         let mut row = 0;
         while row < rows {
             let done = start * tiles + row / TILE_ROWS * piece.lanes;
-            piece.ahead = ahead.wrapping_add(done * ahead_bytes);
+            piece.ahead = ahead.data.wrapping_add(done * ahead_bytes);
             let input = input.data.wrapping_add(row * input.stride_bytes + start * 4);
             let (sums, stride) = (sums.at(row, 0).data, sums.stride);
             match rows - row {

@@ -13,8 +13,9 @@ use super::layout::Format;
 use super::math::norm_row;
 use super::recurrent::Cells;
 use super::vector::Vector;
+use crate::device::ComputeType;
 
-/// Caps the instruction set: `portable`, `avx2` or `avx512`. For tests and for doubts.
+/// Caps the instruction set: `portable`, `avx2`, `avx512` or `amx`. For tests and for doubts.
 const CAP_VARIABLE: &str = "ECHO_CPU";
 
 /// Scale and shift of a layer norm.
@@ -43,8 +44,13 @@ pub(super) struct FormatKernels {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernels {
     pub(super) name: &'static str,
+    /// The format that is fastest among those that cost no words.
+    pub(super) fastest: ComputeType,
     /// Outputs in a panel of packed weights.
     pub(super) width: usize,
+    /// Rows that a thread takes at once: whole tiles, and few enough to stay in its cache.
+    pub(super) block_rows: usize,
+    pub(super) tile_rows: usize,
     pub(super) f32: FormatKernels,
     pub(super) f16: Option<FormatKernels>,
     pub(super) bf16: Option<FormatKernels>,
@@ -60,6 +66,9 @@ pub(super) struct Kernels {
     pub(super) attend_past: unsafe fn(&AttendPast<'_>),
     /// `ln(sum(e^logits))`.
     pub(super) log_sum_exp: unsafe fn(&[f32]) -> f32,
+    /// The largest of some floats, to see how fast they are read.
+    #[cfg(feature = "bench")]
+    pub(super) read: unsafe fn(&[f32]) -> f32,
     /// Layer norm of a number of rows; safe as [`norm_row`](super::math::norm_row).
     pub(super) norm: unsafe fn(View, usize, &Norm, Target),
 }
@@ -91,7 +100,7 @@ impl Kernels {
     /// All tables this machine can use, best first.
     pub(super) fn available() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
-        let fast = [super::avx512::kernels(), super::avx2::kernels()];
+        let fast = [super::amx::kernels(), super::avx512::kernels(), super::avx2::kernels()];
         #[cfg(not(target_arch = "x86_64"))]
         let fast: [Option<Self>; 0] = [];
         fast.into_iter().flatten().chain([portable::kernels()]).collect()
@@ -193,6 +202,12 @@ macro_rules! vector_kernels {
             $crate::kernels::cpu::math::log_sum_exp::<$vector>(logits)
         }
 
+        #[cfg(feature = "bench")]
+        $(#[target_feature(enable = $features)])?
+        unsafe fn read(values: &[f32]) -> f32 {
+            $crate::kernels::cpu::lane::read::<$vector>(values)
+        }
+
         $(#[target_feature(enable = $features)])?
         unsafe fn norm(
             x: $crate::kernels::cpu::buffer::View,
@@ -249,8 +264,9 @@ mod portable {
     //! What every machine can do.
     #![expect(unsafe_op_in_unsafe_fn, reason = "the functions pass their callers' promise on")]
 
-    use super::Kernels;
-    use crate::kernels::cpu::lane::F32;
+    use super::{ComputeType, Kernels};
+    use crate::kernels::cpu::gemm::TILE_ROWS;
+    use crate::kernels::cpu::lane::{F32, Unit};
     use crate::kernels::cpu::vector::{Portable, Vector};
 
     /// Vectors in a panel: as many as leave a tile of six rows in the registers that are always there,
@@ -263,7 +279,10 @@ mod portable {
     pub(super) fn kernels() -> Kernels {
         Kernels {
             name: "portable",
+            fastest: ComputeType::F32,
             width: VECTORS * Portable::LEN,
+            block_rows: <() as Unit>::BLOCK_ROWS,
+            tile_rows: TILE_ROWS,
             f32: in_f32::TABLE,
             f16: None,
             bf16: None,
@@ -274,6 +293,8 @@ mod portable {
             cells,
             attend_past,
             log_sum_exp,
+            #[cfg(feature = "bench")]
+            read,
             norm,
         }
     }

@@ -11,6 +11,8 @@
 
 use std::marker::PhantomData;
 
+use super::buffer::Target;
+use super::gemm::{Ahead, Operand, TILE_ROWS};
 use super::layout::Packed;
 use super::math::{exp, gelu};
 use super::vector::Vector;
@@ -32,6 +34,8 @@ pub(super) trait Lane {
     type Weights: Copy;
     /// Sums of products, as wide as a vector of floats.
     type Sum: Copy;
+    /// What forms the products of many rows and lanes at once; `()` where nothing does.
+    type Unit: Unit;
     /// Values along the inner dimension in one lane.
     const DEPTH: usize;
     /// Bytes of one stored weight lane.
@@ -87,6 +91,60 @@ pub(super) trait Lane {
     }
 }
 
+/// A matrix unit of a processor: one instruction for the products of many rows, lanes and outputs.
+///
+/// What a kernel makes of it lasts as long as the kernel: a unit is set up when it is first used and let
+/// go when dropped.
+pub(super) trait Unit: Default {
+    /// Lanes that an instruction takes.
+    const LANES: usize;
+    /// Rows that are multiplied with a panel before the next ones are.
+    const BLOCK_ROWS: usize;
+
+    /// Writes the sums of `rows` rows, not zero, with `lanes` lanes, whole [`LANES`](Self::LANES), of
+    /// a panel, and meanwhile has the cache fetch what is `ahead`.
+    ///
+    /// # Safety
+    /// As for [`Lane`]; `sums` has the rows of the panel's width and nothing else between them.
+    unsafe fn multiply(
+        &mut self,
+        input: Operand,
+        rows: usize,
+        weights: *const u8,
+        lanes: usize,
+        sums: Target,
+        ahead: Ahead,
+    );
+
+    /// Nothing but products, as many rounds as asked for; returns the number of operations.
+    ///
+    /// # Safety
+    /// As for [`Lane`].
+    #[cfg(feature = "bench")]
+    unsafe fn peak(_rounds: usize) -> usize {
+        0
+    }
+}
+
+/// No unit: there is no number of lanes that it would take.
+impl Unit for () {
+    const LANES: usize = usize::MAX;
+    /// Ten tiles, few enough that a block of activations stays in the cache.
+    const BLOCK_ROWS: usize = 10 * TILE_ROWS;
+
+    #[inline(always)]
+    unsafe fn multiply(
+        &mut self,
+        _: Operand,
+        _: usize,
+        _: *const u8,
+        _: usize,
+        _: Target,
+        _: Ahead,
+    ) {
+    }
+}
+
 /// Products of what is at hand, in as many sums as hide the latency of one; returns how many
 /// operations that were.
 ///
@@ -96,6 +154,9 @@ pub(super) trait Lane {
 #[inline(always)]
 pub(super) unsafe fn peak<L: Lane>(rounds: usize) -> usize {
     const SUMS: usize = 12;
+    if L::Unit::LANES < usize::MAX {
+        return L::Unit::peak(rounds);
+    }
     let memory = std::hint::black_box([0u8; 256]);
     let weights = L::weights(memory.as_ptr());
     let mut sums = [L::zero(); SUMS];
@@ -111,6 +172,29 @@ pub(super) unsafe fn peak<L: Lane>(rounds: usize) -> usize {
     rounds * SUMS * <L::Vector as Vector>::LEN * L::DEPTH * 2
 }
 
+/// The largest of some floats: what reading them costs, and little more.
+///
+/// # Safety
+/// As for [`Vector`].
+#[cfg(feature = "bench")]
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "as in the inner loops of `gemm`")]
+pub(super) unsafe fn read<V: Vector>(values: &[f32]) -> f32 {
+    const VECTORS: usize = 8;
+    let mut largest = [V::splat(f32::MIN); VECTORS];
+    for step in 0..values.len() / (VECTORS * V::LEN) {
+        let from = values.as_ptr().add(step * VECTORS * V::LEN);
+        for v in 0..VECTORS {
+            largest[v] = largest[v].max(V::load(from.add(v * V::LEN)));
+        }
+    }
+    let mut all = largest[0];
+    for v in 1..VECTORS {
+        all = all.max(largest[v]);
+    }
+    all.largest()
+}
+
 /// f32 times f32.
 pub(super) struct F32<V>(PhantomData<V>);
 
@@ -119,6 +203,7 @@ impl<V: Vector> Lane for F32<V> {
     type Spread = V;
     type Weights = V;
     type Sum = V;
+    type Unit = ();
     const DEPTH: usize = 1;
     const WEIGHT_BYTES: usize = 4;
 
@@ -177,6 +262,7 @@ impl<V: FromHalf> Lane for F16<V> {
     type Spread = V;
     type Weights = V;
     type Sum = V;
+    type Unit = ();
     const DEPTH: usize = 1;
     const WEIGHT_BYTES: usize = 2;
 

@@ -29,6 +29,7 @@ impl Lane for Int8 {
     type Spread = __m256i;
     type Weights = __m256i;
     type Sum = __m256i;
+    type Unit = ();
     const DEPTH: usize = 2;
     const WEIGHT_BYTES: usize = 2;
 

@@ -5,21 +5,23 @@
 )]
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::avx512::Avx512;
-use super::lane::Lane;
+use super::lane::{Lane, Unit};
 use super::layout::Packed;
 use super::math::gelu_rough;
 use super::vector::Vector;
 
 /// Two bf16 to a lane (AVX512-BF16: Cooper Lake, Sapphire Rapids, Zen 4).
-pub(super) struct Bf16;
+pub(super) struct Bf16<U = ()>(PhantomData<U>);
 
-impl Lane for Bf16 {
+impl<U: Unit> Lane for Bf16<U> {
     type Vector = Avx512;
     type Spread = __m512i;
     type Weights = __m512i;
     type Sum = Avx512;
+    type Unit = U;
     const DEPTH: usize = 2;
     const WEIGHT_BYTES: usize = 4;
 
@@ -111,6 +113,8 @@ impl Lane for Bf16 {
 /// what is left of x above the next lower integer.
 #[inline(always)]
 unsafe fn exp2_rough(x: Avx512) -> Avx512 {
+    // A result below the normal numbers takes some processors four hundred times as long.
+    let x = x.max(Avx512::splat(-125.0));
     let f = Avx512(_mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x.0));
     let p = Avx512::splat(0.07802277).mul_add(f, Avx512::splat(0.2260673));
     let p = p.mul_add(f, Avx512::splat(0.6958347));
@@ -122,13 +126,14 @@ unsafe fn exp2_rough(x: Avx512) -> Avx512 {
 ///
 /// The instruction multiplies unsigned by signed, so activations are stored plus 128 and 128 times
 /// the weights' sum is taken away again.
-pub(super) struct Int8;
+pub(super) struct Int8<U = ()>(PhantomData<U>);
 
-impl Lane for Int8 {
+impl<U: Unit> Lane for Int8<U> {
     type Vector = Avx512;
     type Spread = __m512i;
     type Weights = __m512i;
     type Sum = __m512i;
+    type Unit = U;
     const DEPTH: usize = 4;
     const WEIGHT_BYTES: usize = 4;
 
@@ -139,12 +144,12 @@ impl Lane for Int8 {
 
     #[inline(always)]
     unsafe fn spread(activation: *const u8) -> __m512i {
-        Bf16::spread(activation)
+        Bf16::<U>::spread(activation)
     }
 
     #[inline(always)]
     unsafe fn weights(stored: *const u8) -> __m512i {
-        Bf16::weights(stored)
+        Bf16::<U>::weights(stored)
     }
 
     #[inline(always)]

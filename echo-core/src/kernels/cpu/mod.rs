@@ -1,7 +1,7 @@
 //! Echo's own kernels for CPUs.
 //!
 //! From the bottom up: [`vector`] is what a register can do, [`avx2`] and [`avx512`] say it in
-//! instructions; [`lane`] forms products in a number format; [`gemm`], [`attention`] and [`math`]
+//! instructions; [`lane`] forms products in a number format, [`amx`] many at once; [`gemm`], [`attention`] and [`math`]
 //! are the kernels, written once and instantiated for each instruction set by [`isa`]. [`layout`]
 //! packs weights as the kernels read them, [`buffer`] lends memory, [`pool`] is the threads. Memory is had
 //! and given back by [`slab`] for kernels, [`large`] for whole programs, [`trim`] for what is left.
@@ -11,6 +11,8 @@
 #![expect(unsafe_code, reason = "kernels are vector instructions on memory that threads share")]
 
 mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -85,10 +87,10 @@ impl Cpu {
         Self::with_kernels(Kernels::best(), compute, if threads == 0 { all() } else { threads })
     }
 
-    /// The fastest format of this machine that costs no words: bf16 where its products are
+    /// The fastest format of this machine that costs no words: bf16 where its products are fast
     /// instructions, f32 elsewhere. int8 is faster still, but costs some words of long recordings.
     pub(crate) fn fastest() -> ComputeType {
-        if Kernels::best().has(Format::Bf16) { ComputeType::Bf16 } else { ComputeType::F32 }
+        Kernels::best().fastest
     }
 
     /// The instruction set computed with: others round differently.

@@ -9,12 +9,13 @@ use std::ops::Range;
 
 use super::Cpu;
 use super::buffer::{Lent, Target, View};
-use super::gemm::{BLOCK_ROWS, Gemm, Operand, TILE_ROWS};
+use super::gemm::{Gemm, Operand};
 use super::isa::{Norm, Prepare};
 use super::layout::Packed;
 
-/// Rows per thread from which on rows are cut instead of weights.
-const MANY_ROWS_PER_THREAD: usize = 24;
+/// Words between rows of lanes: one line of a cache. Rows a power of two apart would all fall on the same
+/// few places of the first-level cache and drive each other out.
+pub(super) const ROW_GAP: usize = 16;
 /// Chunks for each thread, so that a thread put aside by the system holds little up.
 const CHUNKS_PER_THREAD: usize = 4;
 /// A product that reads fewer weights than this is not worth waking anybody.
@@ -54,7 +55,8 @@ impl<'a> Product<'a> {
 impl Cpu {
     /// Whether work on so many rows is cut by rows.
     pub(super) fn are_many(&self, rows: usize) -> bool {
-        rows >= MANY_ROWS_PER_THREAD * self.pool.threads()
+        // Blocks that are too low read more weights than they compute with.
+        rows >= self.kernels.block_rows * self.pool.threads() * 2 / 5
     }
 
     /// Calls `work` with blocks of rows, all threads together.
@@ -63,8 +65,10 @@ impl Cpu {
             return;
         }
         // Whole tiles, and as many blocks for each thread as for the others.
-        let blocks = rows.div_ceil(BLOCK_ROWS).next_multiple_of(2 * self.pool.threads());
-        let block_rows = rows.div_ceil(blocks).next_multiple_of(TILE_ROWS).max(TILE_ROWS);
+        let threads = self.pool.threads();
+        let share = if threads > 1 { 2 * threads } else { 1 };
+        let blocks = rows.div_ceil(self.kernels.block_rows).next_multiple_of(share);
+        let block_rows = rows.div_ceil(blocks).next_multiple_of(self.kernels.tile_rows);
         self.pool.run(rows.div_ceil(block_rows), &|block| {
             work(block * block_rows..rows.min((block + 1) * block_rows));
         });
@@ -116,12 +120,12 @@ impl Cpu {
         if product.norm.is_none() && depth == 1 {
             return (Operand::floats(product.input), None);
         }
-        let rows = product.rows;
+        let (rows, stride) = (product.rows, lanes + ROW_GAP);
         // Lanes of all rows, then a scale for each, then a row to norm into.
-        let mut memory = self.arena.lend(rows * lanes + rows + inputs);
-        let (input, scales) = memory.split_at_mut(rows * lanes);
+        let mut memory = self.arena.lend(rows * stride + rows + inputs);
+        let (input, scales) = memory.split_at_mut(rows * stride);
         let (scales, normed) = scales.split_at_mut(rows);
-        let target = Target::new(input, lanes);
+        let target = Target::new(input, stride);
         let mut operand = Operand::floats(target.as_view());
         if format.has_steps() {
             operand.scales = scales.as_ptr();

@@ -81,6 +81,7 @@ impl Piece {
 impl Deref for Piece {
     type Target = [f32];
 
+    #[inline(always)]
     fn deref(&self) -> &[f32] {
         let start = self.map.as_ptr().wrapping_add(self.start_bytes).cast();
         // SAFETY: the words lie within the map, on a cache line, and any bits are an f32; they were

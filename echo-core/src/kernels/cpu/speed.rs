@@ -1,8 +1,8 @@
 //! Each kernel on the shapes of published networks, and what the processor can do at most.
 //!
 //! A ceiling is measured, not looked up: for products, the dot instruction of the format on registers
-//! alone; for a decoder's products, which read every weight once, a sum over memory that no cache
-//! holds. Everything runs on one thread; the fastest of some runs is a ceiling, since whatever else
+//! alone; for a decoder's products, which read every weight once, a sum over as much
+//! memory. Everything runs on one thread; the fastest of some runs is a ceiling, since whatever else
 //! the machine does only slows a run down.
 
 use std::fmt;
@@ -24,8 +24,6 @@ use crate::kernels::{FRAMES, Row};
 const RUNS: usize = 7;
 /// Rounds of a ceiling: some milliseconds.
 const ROUNDS: usize = 1_000_000;
-/// What no cache holds.
-const MEMORY_WORDS: usize = 64 << 20;
 /// Width and height of the token table of `base`.
 const TABLE: [usize; 2] = [51_865, 512];
 
@@ -57,13 +55,12 @@ impl fmt::Debug for KernelRun<'_> {
 /// # Errors
 /// Those of the kernels, which sizes chosen here do not cause.
 pub fn kernel_runs(measure: &mut dyn FnMut(KernelRun<'_>)) -> Result<()> {
-    let bandwidth = memory_bandwidth();
     let mut measured = Vec::new();
     for compute in [ComputeType::F32, ComputeType::Bf16, ComputeType::Int8] {
         let Ok(cpu) = Cpu::with_kernels(Kernels::best(), compute, 1) else { continue };
         let stored = if cpu.kernels.has(Format::F16) { Format::F16 } else { Format::F32 };
         let format = cpu.precision.linear.unwrap_or(stored);
-        let bench = Bench { cpu, format, bandwidth };
+        let bench = Bench { cpu, format };
         for d_model in [512, 768, 1280] {
             for [outputs, inputs] in
                 [[3 * d_model, d_model], [4 * d_model, d_model], [d_model, 4 * d_model]]
@@ -86,18 +83,15 @@ pub fn kernel_runs(measure: &mut dyn FnMut(KernelRun<'_>)) -> Result<()> {
     Ok(())
 }
 
-/// Bytes read a second.
-fn memory_bandwidth() -> f64 {
+/// Bytes read a second, one after the other and again and again, of memory of so many.
+fn memory_bandwidth(kernels: &Kernels, bytes: usize) -> f64 {
     // Written to, or the system would show one page of zeros for all of it, which a cache holds.
-    let memory = Aligned::padded(&vec![1.0; MEMORY_WORDS], MEMORY_WORDS);
+    let memory = Aligned::padded(&vec![1.0; bytes / 4], 1);
+    // SAFETY: the kernels are of this machine.
     let seconds = fastest(|| {
-        let mut sums = [0u32; 64];
-        for chunk in memory.as_chunks::<64>().0 {
-            sums.iter_mut().zip(chunk).for_each(|(sum, value)| *sum ^= value.to_bits());
-        }
-        black_box(sums);
+        black_box(unsafe { (kernels.read)(&memory) });
     });
-    (MEMORY_WORDS * 4) as f64 / seconds
+    bytes as f64 / seconds
 }
 
 fn fastest(mut run: impl FnMut()) -> f64 {
@@ -120,7 +114,6 @@ type Measure<'a> = &'a mut dyn FnMut(KernelRun<'_>);
 struct Bench {
     cpu: Cpu,
     format: Format,
-    bandwidth: f64,
 }
 
 impl Bench {
@@ -158,7 +151,8 @@ impl Bench {
         let product =
             Product::new(rows, View::new(&input, inputs), &packed, Target::new(&mut out, outputs));
         let (unit, amount, ceiling) = if rows < 40 {
-            ("B", packed.panels() * packed.panel_bytes(), self.bandwidth)
+            let bytes = packed.panels() * packed.panel_bytes();
+            ("B", bytes, memory_bandwidth(&self.cpu.kernels, bytes))
         } else {
             ("op", 2 * rows * outputs * inputs, self.peak(self.format))
         };
@@ -213,7 +207,7 @@ impl Bench {
             shape: format!("{WINDOWS} windows, {queries} queries each, {heads} heads of {d_head}"),
             unit: "B",
             amount: bytes as u64,
-            ceiling: self.bandwidth,
+            ceiling: memory_bandwidth(&cpu.kernels, bytes),
             run: &mut || outcome = cpu.attend_to_cross(&q, &cross, &rows, None).map(drop),
         });
         outcome

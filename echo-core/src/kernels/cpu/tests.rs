@@ -158,6 +158,45 @@ fn products_are_right_for_every_size_and_format() {
     }
 }
 
+/// The unit multiplies whole blocks, panels and lanes, vectors what is left over: every mixture of them.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_matrix_unit_gives_what_vectors_give() {
+    let (Some(unit), Some(vectors)) = (super::amx::kernels(), super::avx512::kernels()) else {
+        return println!("skipped: no AMX");
+    };
+    // int8 sums are exact; bf16 sums are floats, added up in another order.
+    for (compute, format, tolerance) in
+        [(ComputeType::Int8, Format::Int8, 0.0), (ComputeType::Bf16, Format::Bf16, F32_TOLERANCE)]
+    {
+        let [unit, vectors] =
+            [unit, vectors].map(|kernels| Cpu::with_kernels(kernels, compute, 2).unwrap());
+        for rows in [1, 6, 16, 17, 31, 33, 64, 65, 200, 700] {
+            for (inputs, outputs) in [(1, 1), (63, 64), (64, 130), (100, 65), (512, 200)] {
+                let (input, weights) = (noise(rows * inputs, 1), noise(outputs * inputs, 2));
+                let bias = noise(outputs, 3);
+                let [found, wanted] = [&unit, &vectors].map(|cpu| {
+                    let packed = packed(cpu, format, &weights, &bias, inputs);
+                    let mut out =
+                        input.iter().cycle().take(rows * outputs).copied().collect::<Vec<_>>();
+                    let target = Target::new(&mut out, outputs);
+                    let product = Product {
+                        has_gelu: true,
+                        add: Some(target.as_view()),
+                        ..Product::new(rows, View::new(&input, inputs), &packed, target)
+                    };
+                    // SAFETY: both buffers were made for these rows.
+                    unsafe { cpu.multiply(&product) };
+                    out
+                });
+                let wanted = wanted.into_iter().map(f64::from).collect::<Vec<_>>();
+                let error = relative_rms(&found, &wanted);
+                assert!(error <= tolerance, "{compute} {rows} x {inputs} x {outputs}: {error:e}");
+            }
+        }
+    }
+}
+
 #[test]
 fn gelu_and_softmax_hold_over_the_whole_range() {
     for cpu in backends() {

@@ -1,0 +1,333 @@
+//! AMX, the matrix unit of Intel's servers since 2023 (Sapphire Rapids).
+//!
+//! The unit has eight registers of 16 rows of 64 bytes. One instruction multiplies 16 rows of 16
+//! activation lanes with 16 lanes of weights for 16 outputs, in the time that AVX-512 takes for a
+//! sixteenth of that. Panels need no other layout for it: 16 outputs of 16 lanes that follow each
+//! other are a register of weights, rows of lanes are rows of a register. Whatever is no product (norms,
+//! GELU, softmax, lanes left over) stays with AVX-512.
+//!
+//! The compiler knows no types for these registers in stable Rust, so a whole product of a block is one
+//! piece of assembly, and nothing but the registers' sizes lasts from one to the next. Linux lends the
+//! unit on request; other systems are not asked.
+
+#![expect(
+    unsafe_op_in_unsafe_fn,
+    reason = "every unsafe function is one piece of assembly or passes its caller's promise on"
+)]
+
+use std::arch::asm;
+use std::arch::x86_64::__cpuid_count;
+use std::sync::OnceLock;
+
+use super::avx512;
+use super::buffer::Target;
+use super::gemm::{Ahead, Operand};
+use super::isa::{Kernels, format_kernels};
+use super::lane::Unit;
+use super::lanes_avx512::{Bf16, Int8};
+use crate::device::ComputeType;
+
+/// Rows of a register.
+const ROWS: usize = 16;
+/// Rows that a thread takes at once. The unit multiplies faster than weights come, so a block is high;
+/// what a layer makes of it just fits the second-level cache, 2 MiB wherever there is the unit.
+const BLOCK_ROWS: usize = 192;
+/// Weights that are multiplied at once, 16 lanes of a panel.
+const STEP_BYTES: usize = 4 * ROWS * WIDTH;
+/// Outputs of a panel: four registers side by side.
+const WIDTH: usize = 64;
+
+/// What a piece of assembly works on: up to 32 rows in two registers, or up to 16 in one.
+struct Block {
+    /// The first row of activations of either register, in lanes.
+    inputs: [*const u8; 2],
+    stride_bytes: usize,
+    weights: *const u8,
+    /// Lanes over 16, not zero.
+    steps: usize,
+    /// Where the first row of sums of either register goes, rows of [`WIDTH`].
+    sums: [*mut f32; 2],
+    /// What is fetched into the cache meanwhile, so many lines with each step, not zero.
+    ahead: *const u8,
+    ahead_lines: usize,
+}
+
+/// Sets the registers' sizes for blocks of so many rows, at most 32.
+fn configure(rows: usize) {
+    let is_tall = rows > ROWS;
+    let (first, second) = if is_tall { (rows.div_ceil(2), rows / 2) } else { (rows, rows) };
+    // The first five and, in tall blocks, the sixth are as high as the block, the others hold weights.
+    let sixth = if is_tall { second } else { ROWS };
+    let heights = [first, first, second, second, first, sixth, ROWS, ROWS];
+    let mut sizes = [0u8; 64];
+    sizes[0] = 1; // the only layout there is
+    for (register, height) in heights.into_iter().enumerate() {
+        sizes[16 + 2 * register] = 64; // bytes of a row
+        sizes[48 + register] = height as u8;
+    }
+    // SAFETY: 64 bytes as the instruction wants them; only registers that the compiler never uses change.
+    unsafe {
+        asm!("ldtilecfg [{sizes}]", sizes = in(reg) sizes.as_ptr(), options(nostack, readonly))
+    }
+}
+
+/// Makes a unit `$name` that multiplies with the instruction `$dot`.
+macro_rules! unit {
+    ($(#[$docs:meta])* $name:ident, $dot:literal, $depth:literal) => {
+        $(#[$docs])*
+        #[derive(Default)]
+        pub(super) struct $name {
+            /// Rows of a block that registers are set for; zero before the first.
+            rows: usize,
+        }
+
+        impl $name {
+            /// Sums of two registers of rows with the first 32 of a panel's outputs.
+            ///
+            /// # Safety
+            /// The unit is there and set for the rows; addresses are valid for what they say.
+            unsafe fn tall(block: &Block) {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    "tileloadd tmm6, [{weights} + {row}*1]",
+                    "tileloadd tmm4, [{first} + {stride}*1]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm5, [{second} + {stride}*1]",
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    "tileloadd tmm7, [{weights} + {row}*1 + 64]",
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    concat!($dot, " tmm3, tmm5, tmm7"),
+                    "mov {line}, {lines}",
+                    "3:",
+                    "prefetcht1 [{ahead}]",
+                    "add {ahead}, 64",
+                    "dec {line}",
+                    "jnz 3b",
+                    "add {first}, 64",
+                    "add {second}, 64",
+                    "add {weights}, {step}",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{above} + {row}*1], tmm0",
+                    "tilestored [{above} + {row}*1 + 64], tmm1",
+                    "tilestored [{below} + {row}*1], tmm2",
+                    "tilestored [{below} + {row}*1 + 64], tmm3",
+                    weights = inout(reg) block.weights => _,
+                    row = in(reg) 4 * WIDTH,
+                    step = const STEP_BYTES,
+                    first = inout(reg) block.inputs[0] => _,
+                    second = inout(reg) block.inputs[1] => _,
+                    stride = in(reg) block.stride_bytes,
+                    steps = inout(reg) block.steps => _,
+                    above = in(reg) block.sums[0],
+                    below = in(reg) block.sums[1],
+                    ahead = inout(reg) block.ahead => _,
+                    lines = in(reg) block.ahead_lines,
+                    line = out(reg) _,
+                    options(nostack),
+                );
+            }
+
+            /// Sums of one register of rows with all of a panel's outputs.
+            ///
+            /// # Safety
+            /// As for [`tall`](Self::tall).
+            unsafe fn flat(block: &Block) {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    "tileloadd tmm4, [{first} + {stride}*1]",
+                    "tileloadd tmm5, [{weights} + {row}*1]",
+                    concat!($dot, " tmm0, tmm4, tmm5"),
+                    "tileloadd tmm6, [{weights} + {row}*1 + 64]",
+                    concat!($dot, " tmm1, tmm4, tmm6"),
+                    "tileloadd tmm7, [{weights} + {row}*1 + 128]",
+                    concat!($dot, " tmm2, tmm4, tmm7"),
+                    "tileloadd tmm5, [{weights} + {row}*1 + 192]",
+                    concat!($dot, " tmm3, tmm4, tmm5"),
+                    "mov {line}, {lines}",
+                    "3:",
+                    "prefetcht1 [{ahead}]",
+                    "add {ahead}, 64",
+                    "dec {line}",
+                    "jnz 3b",
+                    "add {first}, 64",
+                    "add {weights}, {step}",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{above} + {row}*1], tmm0",
+                    "tilestored [{above} + {row}*1 + 64], tmm1",
+                    "tilestored [{above} + {row}*1 + 128], tmm2",
+                    "tilestored [{above} + {row}*1 + 192], tmm3",
+                    weights = inout(reg) block.weights => _,
+                    row = in(reg) 4 * WIDTH,
+                    step = const STEP_BYTES,
+                    first = inout(reg) block.inputs[0] => _,
+                    stride = in(reg) block.stride_bytes,
+                    steps = inout(reg) block.steps => _,
+                    above = in(reg) block.sums[0],
+                    ahead = inout(reg) block.ahead => _,
+                    lines = in(reg) block.ahead_lines,
+                    line = out(reg) _,
+                    options(nostack),
+                );
+            }
+        }
+
+        impl Unit for $name {
+            const LANES: usize = 16;
+            /// Two blocks of registers, so that half a panel is read from far for the first only.
+            const BLOCK_ROWS: usize = 12 * ROWS;
+
+            unsafe fn multiply(
+                &mut self,
+                input: Operand,
+                rows: usize,
+                weights: *const u8,
+                lanes: usize,
+                sums: Target,
+                ahead: Ahead,
+            ) {
+                debug_assert!(sums.stride == WIDTH, "sums of a panel");
+                // Blocks of the same height; the last one may repeat rows of the one before.
+                let blocks = rows.div_ceil(2 * ROWS);
+                let height = rows.div_ceil(blocks);
+                if self.rows != height {
+                    configure(height);
+                    self.rows = height;
+                }
+                let (is_tall, steps) = (height > ROWS, lanes / Self::LANES);
+                let halves = if is_tall { 2 } else { 1 };
+                // With nothing to come, few rows still wait for their own weights.
+                let (mut next, lines) = match ahead.bytes {
+                    0 if is_tall => (weights, 1),
+                    0 => (weights.wrapping_add(2 * STEP_BYTES), STEP_BYTES / 64),
+                    bytes => (ahead.data, bytes.div_ceil(64 * steps * halves * blocks)),
+                };
+                for half in 0..halves {
+                    for block in 0..blocks {
+                        let first = (block * height).min(rows - height);
+                        let second = first + height.div_ceil(2);
+                        let block = Block {
+                            inputs: [
+                                input.data.wrapping_add(first * input.stride_bytes),
+                                input.data.wrapping_add(second * input.stride_bytes),
+                            ],
+                            stride_bytes: input.stride_bytes,
+                            weights: weights.wrapping_add(half * 128),
+                            steps,
+                            sums: [sums.at(first, half * 32).data, sums.at(second, half * 32).data],
+                            ahead: next,
+                            ahead_lines: lines,
+                        };
+                        // Rows of both registers lie within `rows`.
+                        if is_tall { Self::tall(&block) } else { Self::flat(&block) }
+                        next = next.wrapping_add(64 * lines * steps);
+                    }
+                }
+            }
+
+            #[cfg(feature = "bench")]
+            unsafe fn peak(rounds: usize) -> usize {
+                configure(2 * ROWS);
+                asm!(
+                    "2:",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm3, tmm5, tmm7"),
+                    "dec {rounds}",
+                    "jnz 2b",
+                    "tilerelease",
+                    rounds = inout(reg) rounds => _,
+                    options(nostack, nomem),
+                );
+                rounds * 4 * 2 * ROWS * ROWS * ROWS * $depth
+            }
+        }
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                if self.rows > 0 {
+                    // SAFETY: the unit is there, as it was set. Released, it costs no context switch anything.
+                    unsafe { asm!("tilerelease", options(nostack, nomem)) }
+                }
+            }
+        }
+    };
+}
+
+unit!(
+    /// bf16 in pairs, summed as f32.
+    PairsOfBf16,
+    "tdpbf16ps",
+    2
+);
+unit!(
+    /// Unsigned activations times signed weights in fours, summed as i32.
+    FoursOfInt8,
+    "tdpbusd",
+    4
+);
+
+const VECTORS: usize = 4;
+
+format_kernels!(
+    in_bf16,
+    Bf16<PairsOfBf16>,
+    VECTORS,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"
+);
+format_kernels!(
+    in_int8,
+    Int8<FoursOfInt8>,
+    VECTORS,
+    "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"
+);
+
+/// The kernels, if this machine has the unit and the system lends it.
+pub(super) fn kernels() -> Option<Kernels> {
+    let rest = avx512::kernels()?;
+    // The formats' other instructions came to processors before the unit.
+    let has_others = rest.bf16.is_some() && rest.int8.is_some();
+    (has_others && is_lent()).then_some(Kernels {
+        name: "amx",
+        fastest: ComputeType::Bf16,
+        block_rows: BLOCK_ROWS,
+        tile_rows: 2 * ROWS,
+        bf16: Some(in_bf16::TABLE),
+        int8: Some(in_int8::TABLE),
+        ..rest
+    })
+}
+
+/// Whether the processor has the unit, with both formats, and the system lends it to this process.
+fn is_lent() -> bool {
+    static IS_LENT: OnceLock<bool> = OnceLock::new();
+    *IS_LENT.get_or_init(|| {
+        const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+        let has_unit = __cpuid_count(7, 0).edx & BF16_TILE_INT8 == BF16_TILE_INT8;
+        has_unit && ask()
+    })
+}
+
+/// Asks the system for the unit's registers, for all threads of this process.
+#[cfg(target_os = "linux")]
+fn ask() -> bool {
+    const REQUEST_PERMISSION: libc::c_long = 0x1023;
+    const REGISTERS: libc::c_long = 18;
+    // SAFETY: the call takes numbers only; kernels that do not know it refuse.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, REGISTERS) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask() -> bool {
+    false
+}
