@@ -2,9 +2,9 @@
 //!
 //! Keys and values of a head are packed like weights (see [`layout`](super::layout)): keys as
 //! `frames` outputs of `d_head` inputs, values as `d_head` outputs of `frames` inputs. A block is at
-//! most twelve queries: their scores with all keys fit the second-level cache, so softmax is exact
-//! (the largest score subtracted) and nothing of size frames x frames exists. Encoder, cross and
-//! prefix attention use the same block.
+//! most thirty queries, an encoder's twelve where there is no matrix unit: their scores with all keys
+//! fit the second-level cache, so nothing of size frames x frames exists. Encoder, cross and prefix
+//! attention use the same block.
 //!
 //! A decoder's own past is different: its keys lie wherever the cache put them, so each query walks
 //! a list of addresses, see [`attend_past`].
@@ -27,8 +27,8 @@ use super::math::softmax_row;
 use super::product::ROW_GAP;
 use super::vector::Vector;
 
-/// Queries of a block.
-pub(super) const BLOCK_QUERIES: usize = 30;
+/// Most queries of a block.
+pub(super) const MOST_QUERIES: usize = 30;
 /// Lanes of a column of values are filled up to a multiple of this.
 const VALUE_LANES: usize = 16;
 /// So many queries and fewer wait for keys from memory: the next ones are fetched meanwhile.
@@ -79,7 +79,7 @@ impl HeadShape {
 
     /// Floats that [`attend`] needs to work in.
     pub(super) fn scratch_words(self) -> usize {
-        BLOCK_QUERIES * (self.frames.next_multiple_of(self.width) + ROW_GAP + self.d_head)
+        MOST_QUERIES * (self.frames.next_multiple_of(self.width) + ROW_GAP + self.d_head)
     }
 }
 
@@ -207,7 +207,7 @@ impl PackedHeads {
 pub(super) struct AttendBlock<'a> {
     /// The head's first column of the query matrix.
     pub(super) queries: View,
-    /// At most [`BLOCK_QUERIES`] rows of `queries` and `output`.
+    /// At most [`MOST_QUERIES`] rows of `queries` and `output`.
     pub(super) rows: &'a [usize],
     pub(super) scale: f32,
     pub(super) head: PackedHead,
@@ -232,7 +232,7 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
     debug_assert!(width == N * <L::Vector as Vector>::LEN, "layout of a head");
     let (n, panels) = (block.rows.len(), frames.div_ceil(width));
     let numerators = Target { data: block.scratch, stride: panels * width / L::DEPTH + ROW_GAP };
-    let queries = Target { data: numerators.at(BLOCK_QUERIES, 0).data, stride: d_head };
+    let queries = Target { data: numerators.at(MOST_QUERIES, 0).data, stride: d_head };
     for (index, &row) in block.rows.iter().enumerate() {
         let from = block.queries.at(row, 0).data;
         let to = queries.at(index, 0).data;
@@ -241,7 +241,7 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
         }
         L::prepare(to, d_head, to.cast());
     }
-    let mut memory = MaybeUninit::<[f32; BLOCK_QUERIES * MAX_WIDTH]>::uninit();
+    let mut memory = MaybeUninit::<[f32; MOST_QUERIES * MAX_WIDTH]>::uninit();
     let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
     let queries = Operand::floats(queries.as_view());
     let mut unit = L::Unit::default();
@@ -288,15 +288,15 @@ unsafe fn soften<L: Lane, const N: usize>(
     (queries, n): (Operand, usize),
     sums: Target,
     numerators: Target,
-) -> [f32; BLOCK_QUERIES] {
+) -> [f32; MOST_QUERIES] {
     let HeadShape { frames, width, .. } = head.shape;
     let panels = frames.div_ceil(width);
     let lanes = head.shape.key_lanes();
     let panel_bytes = head.shape.words(width * lanes) * size_of::<f32>();
-    let mut largest = [f32::MIN; BLOCK_QUERIES];
-    let mut shares = [0.0; BLOCK_QUERIES];
+    let mut largest = [f32::MIN; MOST_QUERIES];
+    let mut shares = [0.0; MOST_QUERIES];
     for pass in PASSES {
-        let mut totals = [<L::Vector as Vector>::splat(0.0); BLOCK_QUERIES];
+        let mut totals = [<L::Vector as Vector>::splat(0.0); MOST_QUERIES];
         for panel in 0..panels {
             let keys = head.keys.data.add(head.shape.words(panel * width * lanes)).cast::<u8>();
             let ahead = if n <= WAITING_QUERIES && panel + 1 < panels {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::Cpu;
 use super::aligned::Aligned;
-use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, PackedHeads};
+use super::attention::{AttendBlock, AttendPast, MOST_QUERIES, PackedHeads};
 use super::buffer::{Buffer, Target, View};
 use super::cache::Past;
 use super::gemm::MAX_WIDTH;
@@ -134,7 +134,7 @@ impl Cpu {
     }
 
     /// Attends from new tokens to the frames of their windows. Tokens of all hypotheses of a window
-    /// go together, so its keys and values are read once for up to [`BLOCK_QUERIES`] of them.
+    /// go together, so its keys and values are read once for up to [`MOST_QUERIES`] of them.
     pub(super) fn attend_to_cross(
         &self,
         q: &Buffer,
@@ -227,7 +227,7 @@ impl Cpu {
     }
 }
 
-/// New tokens grouped by window, at most [`BLOCK_QUERIES`] together.
+/// New tokens grouped by window, at most [`MOST_QUERIES`] together.
 fn query_blocks(rows: &[Row], windows: usize) -> Result<Vec<(usize, Vec<usize>)>> {
     let mut blocks: Vec<(usize, Vec<usize>)> = Vec::new();
     for row in rows {
@@ -238,7 +238,7 @@ fn query_blocks(rows: &[Row], windows: usize) -> Result<Vec<(usize, Vec<usize>)>
         for token in row.tokens.clone() {
             let open = blocks
                 .iter_mut()
-                .rfind(|(window, tokens)| *window == row.window && tokens.len() < BLOCK_QUERIES);
+                .rfind(|(window, tokens)| *window == row.window && tokens.len() < MOST_QUERIES);
             match open {
                 Some((_, tokens)) => tokens.push(token),
                 None => blocks.push((row.window, vec![token])),

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::Cpu;
 use super::aligned::Aligned;
-use super::attention::{AttendBlock, BLOCK_QUERIES, HeadShape, PackedHeads, pack_rows};
+use super::attention::{AttendBlock, HeadShape, MOST_QUERIES, PackedHeads, pack_rows};
 use super::buffer::{Buffer, Target, View};
-use super::isa::{Norm, Prepare};
+use super::isa::{FormatKernels, Norm, Prepare};
 use super::layout::{Format, Packed};
 use super::product::Product;
 
@@ -96,15 +96,15 @@ impl Cpu {
     pub(super) fn attend_window(&self, queries: View, packed: &PackedHeads, output: Target) {
         let (frames, d_head) = (packed.shape.frames, packed.shape.d_head);
         let heads = packed.data.len() / packed.shape.head_words();
-        let attend = self.kernels.of(packed.shape.format).attend;
-        let blocks = frames.div_ceil(BLOCK_QUERIES);
+        let FormatKernels { attend, block_queries, .. } = self.kernels.of(packed.shape.format);
+        let blocks = frames.div_ceil(block_queries);
         let chunks = blocks.div_ceil(CHUNK_BLOCKS);
         self.pool.run(heads * chunks, &|chunk| {
             let (head, chunk) = (chunk / chunks, chunk % chunks);
             let mut scratch = self.arena.lend(packed.shape.scratch_words());
             for block in chunk * CHUNK_BLOCKS..blocks.min((chunk + 1) * CHUNK_BLOCKS) {
-                let mut rows = [0; BLOCK_QUERIES];
-                let queried = block * BLOCK_QUERIES..frames.min((block + 1) * BLOCK_QUERIES);
+                let mut rows = [0; MOST_QUERIES];
+                let queried = block * block_queries..frames.min((block + 1) * block_queries);
                 let n = queried.len();
                 rows.iter_mut().zip(queried).for_each(|(row, query)| *row = query);
                 let block = AttendBlock {

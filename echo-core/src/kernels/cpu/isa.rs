@@ -33,6 +33,8 @@ pub(crate) struct Norm {
 pub(super) struct FormatKernels {
     pub(super) gemm: unsafe fn(&Gemm<'_>),
     pub(super) attend: unsafe fn(&AttendBlock<'_>),
+    /// How many queries of many to give it at once.
+    pub(super) block_queries: usize,
     /// Turns a number of rows into activation lanes; see [`Prepare`].
     pub(super) prepare: unsafe fn(&Prepare),
     /// Nothing but products, as many rounds as asked for; returns the number of operations.
@@ -140,6 +142,7 @@ macro_rules! format_kernels {
             use $crate::kernels::cpu::attention::{AttendBlock, attend as attend_generic};
             use $crate::kernels::cpu::gemm::{Gemm, gemm as gemm_generic};
             use $crate::kernels::cpu::isa::{FormatKernels, Prepare, prepare_rows};
+            use $crate::kernels::cpu::lane::{Lane, Unit};
 
             $(#[target_feature(enable = $features)])?
             unsafe fn gemm(job: &Gemm<'_>) {
@@ -165,6 +168,7 @@ macro_rules! format_kernels {
             pub(super) const TABLE: FormatKernels = FormatKernels {
                 gemm,
                 attend,
+                block_queries: <<$lane as Lane>::Unit as Unit>::BLOCK_QUERIES,
                 prepare,
                 #[cfg(feature = "bench")]
                 peak,

@@ -100,6 +100,8 @@ pub(super) trait Unit: Default {
     const LANES: usize;
     /// Rows that are multiplied with a panel before the next ones are.
     const BLOCK_ROWS: usize;
+    /// Queries that an encoder's attention takes at once.
+    const BLOCK_QUERIES: usize;
 
     /// Writes the sums of `rows` rows, not zero, with `lanes` lanes, whole [`LANES`](Self::LANES), of
     /// a panel, and meanwhile has the cache fetch what is `ahead`.
@@ -131,6 +133,8 @@ impl Unit for () {
     const LANES: usize = usize::MAX;
     /// Ten tiles, few enough that a block of activations stays in the cache.
     const BLOCK_ROWS: usize = 10 * TILE_ROWS;
+    /// Their scores with all keys stay in a second-level cache of half a MiB.
+    const BLOCK_QUERIES: usize = 2 * TILE_ROWS;
 
     #[inline(always)]
     unsafe fn multiply(

@@ -1,7 +1,7 @@
 //! Every kernel of every instruction set this machine has, against plain loops in f64.
 
 use super::aligned::Aligned;
-use super::attention::{AttendBlock, AttendPast, BLOCK_QUERIES, HeadShape, PackedHeads, pack_rows};
+use super::attention::{AttendBlock, AttendPast, HeadShape, MOST_QUERIES, PackedHeads, pack_rows};
 use super::buffer::{Buffer, Target, View};
 use super::gemm::{Gemm, MAX_WIDTH, Operand};
 use super::isa::Norm;
@@ -323,7 +323,7 @@ fn a_block_of_queries_attends_to_any_number_of_frames() {
                     scratch: scratch.as_mut_ptr(),
                     probabilities: Some(Target::new(&mut shares, frames)),
                 };
-                assert!(rows.len() <= BLOCK_QUERIES);
+                assert!(rows.len() <= MOST_QUERIES);
                 // SAFETY: the buffers were made for these sizes and the machine has the kernels.
                 unsafe { (cpu.kernels.of(format).attend)(&block) };
                 let column = head * d_head;
