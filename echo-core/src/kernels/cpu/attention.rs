@@ -21,7 +21,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::buffer::{Lent, Target, View};
 use super::gemm::{Ahead, Keep, MAX_WIDTH, Operand, accumulate};
-use super::lane::Lane;
+use super::lane::{Lane, Unit};
 use super::layout::Format;
 use super::math::softmax_row;
 use super::product::ROW_GAP;
@@ -29,7 +29,7 @@ use super::vector::Vector;
 
 /// Most queries of a block.
 pub(super) const MOST_QUERIES: usize = 30;
-/// Lanes of a column of values are filled up to a multiple of this.
+/// Lanes of a column of values are filled up to a multiple of this, so that a matrix unit leaves none over.
 const VALUE_LANES: usize = 16;
 /// So many queries and fewer wait for keys from memory: the next ones are fetched meanwhile.
 const WAITING_QUERIES: usize = 16;
@@ -241,6 +241,7 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
         }
         L::prepare(to, d_head, to.cast());
     }
+    const { assert!(L::Unit::BLOCK_QUERIES <= MOST_QUERIES, "scores of a block fit") };
     let mut memory = MaybeUninit::<[f32; MOST_QUERIES * MAX_WIDTH]>::uninit();
     let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
     let queries = Operand::floats(queries.as_view());

@@ -84,6 +84,7 @@ pub(super) struct Gemm<'a> {
 pub(super) unsafe fn gemm<L: Lane, const N: usize>(job: &Gemm<'_>) {
     let width = N * <L::Vector as Vector>::LEN;
     debug_assert!(width <= MAX_WIDTH && width == job.weights.width, "panel width");
+    const { assert!(L::Unit::BLOCK_ROWS <= MOST_ROWS, "sums of a block fit") };
     let mut memory = MaybeUninit::<[f32; MOST_ROWS * MAX_WIDTH]>::uninit();
     let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
     let mut unit = L::Unit::default();
