@@ -34,7 +34,7 @@ const VALUE_LANES: usize = 16;
 /// So many queries and fewer wait for keys from memory: the next ones are fetched meanwhile.
 const WAITING_QUERIES: usize = 16;
 /// A score that softmax turns into nothing.
-const MASKED: f32 = -1e30;
+pub(super) const MASKED: f32 = -1e30;
 
 /// Sizes of packed keys and values.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ impl HeadShape {
     }
 
     /// Words that the values of a head take.
-    fn value_words(self) -> usize {
+    pub(super) fn value_words(self) -> usize {
         self.words(self.d_head.next_multiple_of(self.width) * self.value_lanes())
     }
 
@@ -63,7 +63,7 @@ impl HeadShape {
     }
 
     /// Lanes of a column of values.
-    fn value_lanes(self) -> usize {
+    pub(super) fn value_lanes(self) -> usize {
         self.frames.div_ceil(self.format.depth()).next_multiple_of(VALUE_LANES)
     }
 
@@ -72,14 +72,26 @@ impl HeadShape {
         lanes * self.format.lane_bytes() / size_of::<f32>()
     }
 
-    /// Words that a head takes: its keys, then its values.
-    pub(super) fn head_words(self) -> usize {
-        self.key_words() + self.value_words()
+    /// Frames filled up to whole lanes of values, and thereby to whole panels of keys.
+    pub(super) fn row_frames(self) -> usize {
+        self.value_lanes() * self.format.depth()
     }
 
-    /// Floats that [`attend`] needs to work in.
+    /// Words that say what a step is worth, for keys and for values of each frame.
+    fn worth_words(self) -> usize {
+        if self.format.has_steps() { 2 * self.row_frames() } else { 0 }
+    }
+
+    /// Words that a head takes: its keys, then its values, then what their steps are worth.
+    pub(super) fn head_words(self) -> usize {
+        self.key_words() + self.value_words() + self.worth_words()
+    }
+
+    /// Floats that attention needs to work in.
     pub(super) fn scratch_words(self) -> usize {
-        MOST_QUERIES * (self.frames.next_multiple_of(self.width) + ROW_GAP + self.d_head)
+        let scores = self.row_frames().max(self.frames.next_multiple_of(self.width)) + ROW_GAP;
+        let shares = if self.format.has_steps() { self.value_lanes() + ROW_GAP } else { 0 };
+        MOST_QUERIES * (scores + shares + self.d_head)
     }
 }
 
@@ -90,6 +102,8 @@ pub(super) struct PackedHead {
     pub(super) keys: View,
     /// `[panel of d_head][lane of frames]`.
     pub(super) values: View,
+    /// What a step of each frame's key is worth, then of each frame's value; for int8 only.
+    pub(super) worth: View,
     pub(super) shape: HeadShape,
 }
 
@@ -184,10 +198,16 @@ impl PackedHeads {
             if !d_head.is_multiple_of(width) {
                 values.fill(0.0);
             }
-            let written = shape.words(frames.div_ceil(shape.format.depth()) * width);
+            // Whole lanes that have frames: codes do not fill up the last one.
+            let depth = shape.format.depth();
+            let lanes =
+                if shape.format.has_steps() { frames / depth } else { frames.div_ceil(depth) };
+            let written = shape.words(lanes * width);
+            let (values, worth) = values.split_at_mut(shape.value_words());
             for panel in values.chunks_exact_mut(shape.words(shape.value_lanes() * width)) {
                 panel[written..].fill(0.0);
             }
+            worth.fill(0.0);
         }
         Self { data, shape }
     }
@@ -197,8 +217,9 @@ impl PackedHeads {
         let head_words = self.shape.head_words();
         let head = &self.data[head * head_words..][..head_words];
         let (keys, values) = head.split_at(self.shape.key_words());
-        let (keys, values) = (View::new(keys, 0), View::new(values, 0));
-        PackedHead { keys, values, shape: self.shape }
+        let (values, worth) = values.split_at(self.shape.value_words());
+        let [keys, values, worth] = [keys, values, worth].map(|part| View::new(part, 0));
+        PackedHead { keys, values, worth, shape: self.shape }
     }
 }
 
@@ -227,7 +248,7 @@ pub(super) struct AttendBlock<'a> {
 #[inline(always)]
 pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
     let PackedHead { values, shape, .. } = block.head;
-    let HeadShape { frames, d_head, width, format } = shape;
+    let HeadShape { frames, d_head, width, format, .. } = shape;
     debug_assert!(format.depth() == L::DEPTH && format.lane_bytes() == L::WEIGHT_BYTES);
     debug_assert!(width == N * <L::Vector as Vector>::LEN, "layout of a head");
     let (n, panels) = (block.rows.len(), frames.div_ceil(width));

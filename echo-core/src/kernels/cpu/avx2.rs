@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::gemm::TILE_ROWS;
-use super::isa::{Kernels, format_kernels, vector_kernels};
+use super::isa::{Kernels, code_kernels, format_kernels, vector_kernels};
 use super::lane::{F16, F32, FromHalf, Unit};
 use super::lanes_avx2::Int8;
 use super::vector::Vector;
@@ -133,6 +133,7 @@ const VECTORS: usize = 2;
 format_kernels!(in_f32, F32<Avx2>, VECTORS, "avx2,fma,f16c");
 format_kernels!(in_f16, F16<Avx2>, VECTORS, "avx2,fma,f16c");
 format_kernels!(in_int8, Int8, VECTORS, "avx2,fma,f16c");
+code_kernels!(in_codes, Int8, false, Int8, VECTORS, "avx2,fma,f16c");
 vector_kernels!(Avx2, VECTORS, "avx2,fma,f16c");
 
 /// The kernels, if this machine has the instructions.
@@ -151,6 +152,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         bf16: None,
         int8: None,
         int8_pairs: Some(in_int8::TABLE),
+        codes: Some(in_codes::TABLE),
         narrow_width: NARROW * Avx2::LEN,
         gemm_f32_narrow,
         cells,

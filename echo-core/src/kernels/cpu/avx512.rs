@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::gemm::TILE_ROWS;
-use super::isa::{Kernels, format_kernels, vector_kernels};
+use super::isa::{Kernels, code_kernels, format_kernels, vector_kernels};
 use super::lane::{F16, F32, FromHalf, Unit};
 use super::lanes_avx512::{Bf16, Int8};
 use super::vector::Vector;
@@ -137,6 +137,14 @@ format_kernels!(
     "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"
 );
 format_kernels!(in_int8, Int8, VECTORS, "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c");
+code_kernels!(
+    in_codes,
+    Int8<(), true>,
+    true,
+    Int8,
+    VECTORS,
+    "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"
+);
 vector_kernels!(Avx512, VECTORS, "avx512f,avx2,fma,f16c");
 
 /// Whether products of bf16 take Intel's time: on an Emerald Rapids they are half as fast as those of f32.
@@ -165,6 +173,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         bf16: has_bf16.then_some(in_bf16::TABLE),
         int8: has_vnni.then_some(in_int8::TABLE),
         int8_pairs: None,
+        codes: has_vnni.then_some(in_codes::TABLE),
         narrow_width: NARROW * Avx512::LEN,
         gemm_f32_narrow,
         cells,

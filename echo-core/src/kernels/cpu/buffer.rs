@@ -31,8 +31,10 @@ impl Arena {
     pub(crate) fn lend(self: &Arc<Self>, len: usize) -> Lent {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         // The smallest that fits, but none so large that it would be missed elsewhere.
-        let fitting =
-            free.iter().enumerate().filter(|(_, p)| p.len() >= len && p.len() <= 2 * len + 1024);
+        let fitting = free
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.len() >= len && p.len() <= len + len / 4 + 1024);
         let best = fitting.min_by_key(|(_, piece)| piece.len()).map(|(index, _)| index);
         let piece = best.map(|index| free.swap_remove(index));
         drop(free);

@@ -49,8 +49,9 @@ impl Cpu {
                 let input = View::new(&encoded.data, encoded.columns).at(window * frames, 0);
                 // Keys and values are all outputs: nothing is in front of them.
                 let nothing = Target::new(&mut [], 0);
+                let product = Product::new(frames, input, kv, nothing);
                 // SAFETY: a window has `frames` rows.
-                unsafe { self.project_heads(&Product::new(frames, input, kv, nothing), heads) }
+                unsafe { self.project_heads(&product, heads, self.precision.cross) }
             })
             .collect();
         Cross { windows, heads }
@@ -166,9 +167,12 @@ impl Cpu {
                 scratch: scratch.as_mut_ptr(),
                 probabilities: wanted.map(|index| collected.at(index * q.rows, 0)),
             };
+            let format = keys_values.shape.format;
+            let codes = self.kernels.codes.filter(|_| format.has_steps());
+            let attend = codes.map_or_else(|| self.kernels.of(format).attend, |codes| codes.attend);
             // SAFETY: the kernels are of this machine, sizes are as the buffers were made, and every
             // item writes its own columns of its own rows.
-            unsafe { (self.kernels.of(keys_values.shape.format).attend)(&block) };
+            unsafe { attend(&block) };
         });
         // A head may be asked for twice.
         for (index, head) in collect.heads.iter().enumerate() {

@@ -6,6 +6,7 @@ use super::Cpu;
 use super::aligned::Aligned;
 use super::attention::{AttendBlock, HeadShape, MOST_QUERIES, PackedHeads, pack_rows};
 use super::buffer::{Buffer, Target, View};
+use super::codes::Encode;
 use super::isa::{FormatKernels, Norm, Prepare};
 use super::layout::{Format, Packed};
 use super::product::Product;
@@ -86,7 +87,7 @@ impl Cpu {
             let product = Product::new(frames, input, qkv, queries);
             let product = Product { norm: Some(norm), ..product };
             // SAFETY: `x` has the window's rows, `queries` was made for them.
-            let packed = unsafe { self.project_heads(&product, heads) };
+            let packed = unsafe { self.project_heads(&product, heads, self.precision.attention) };
             self.attend_window(queries.as_view(), &packed, output.at(window * frames, 0));
         }
         out
@@ -124,15 +125,20 @@ impl Cpu {
     }
 
     /// Projects the frames of a window to keys and values, the last `2 * d_model` outputs of the
-    /// product, and packs them while they are near; outputs in front of them go to its output.
+    /// product, and packs them in the `wanted` format, if it can be, while they are near; outputs in
+    /// front of them go to its output.
     ///
     /// # Safety
     /// `input` has the product's rows, and so has `output` of what is in front; nobody else uses it.
-    pub(super) unsafe fn project_heads(&self, product: &Product<'_>, heads: usize) -> PackedHeads {
+    pub(super) unsafe fn project_heads(
+        &self,
+        product: &Product<'_>,
+        heads: usize,
+        wanted: Format,
+    ) -> PackedHeads {
         let (frames, columns) = (product.rows, product.weights.outputs);
         let d_model = product.weights.inputs;
         let (d_head, front) = (d_model / heads, columns - 2 * d_model);
-        let wanted = self.precision.attention;
         let format = if d_head.is_multiple_of(wanted.depth()) { wanted } else { Format::F32 };
         let depth = format.depth();
         let shape = HeadShape { frames, d_head, width: self.kernels.width, format };
@@ -148,6 +154,14 @@ impl Cpu {
                 self.multiply_here(&Product { output, ..part });
                 for row in 0..rows.len() {
                     output.at(row, 0).data.copy_to(part.output.at(row, 0).data, front);
+                }
+                if let Some(codes) = self.kernels.codes.filter(|_| format.has_steps()) {
+                    for head in 0..heads {
+                        let keys = keys.as_view().at(0, head * d_head);
+                        let (values, head) = (keys.at(0, d_model), target.at(head, 0));
+                        (codes.encode)(&Encode { rows: rows.clone(), keys, values, shape, head });
+                    }
+                    return;
                 }
                 if depth > 1 {
                     (self.kernels.of(format).prepare)(&Prepare {

@@ -7,6 +7,7 @@
 use super::aligned::Aligned;
 use super::attention::{AttendBlock, AttendPast};
 use super::buffer::{Target, View};
+use super::codes::Encode;
 use super::gemm::Gemm;
 use super::lane::Lane;
 use super::layout::Format;
@@ -42,6 +43,13 @@ pub(super) struct FormatKernels {
     pub(super) peak: unsafe fn(usize) -> usize,
 }
 
+/// The kernels of keys and values in int8, safe as the functions of the same names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CodeKernels {
+    pub(super) attend: unsafe fn(&AttendBlock<'_>),
+    pub(super) encode: unsafe fn(&Encode),
+}
+
 /// The kernels of an instruction set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernels {
@@ -59,6 +67,8 @@ pub(super) struct Kernels {
     pub(super) int8: Option<FormatKernels>,
     /// Where there is no product of int8 that keeps its sums whole.
     pub(super) int8_pairs: Option<FormatKernels>,
+    /// For keys and values in the one or the other int8.
+    pub(super) codes: Option<CodeKernels>,
     /// Outputs in a panel of weights that has few.
     pub(super) narrow_width: usize,
     pub(super) gemm_f32_narrow: unsafe fn(&Gemm<'_>),
@@ -178,6 +188,32 @@ macro_rules! format_kernels {
 }
 pub(super) use format_kernels;
 
+/// Makes a module `$name` with the [`CodeKernels`] of lane types for keys, which are unsigned or not, and
+/// for values, compiled with some features, for panels of so many vectors.
+macro_rules! code_kernels {
+    ($name:ident, $keys:ty, $are_unsigned:literal, $values:ty, $vectors:expr, $features:literal) => {
+        mod $name {
+            use super::*;
+            use $crate::kernels::cpu::attention::AttendBlock;
+            use $crate::kernels::cpu::codes;
+            use $crate::kernels::cpu::isa::CodeKernels;
+
+            #[target_feature(enable = $features)]
+            unsafe fn attend(block: &AttendBlock<'_>) {
+                codes::attend::<$keys, $values, { $vectors }, $are_unsigned>(block);
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn encode(job: &codes::Encode) {
+                codes::encode::<$are_unsigned>(job);
+            }
+
+            pub(super) const TABLE: CodeKernels = CodeKernels { attend, encode };
+        }
+    };
+}
+pub(super) use code_kernels;
+
 /// Makes the functions of a vector type that know no formats, compiled with some features, for panels
 /// of so many vectors.
 macro_rules! vector_kernels {
@@ -292,6 +328,7 @@ mod portable {
             bf16: None,
             int8: None,
             int8_pairs: None,
+            codes: None,
             narrow_width: NARROW * Portable::LEN,
             gemm_f32_narrow,
             cells,

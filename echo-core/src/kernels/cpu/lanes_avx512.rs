@@ -126,9 +126,11 @@ unsafe fn exp2_rough(x: Avx512) -> Avx512 {
 ///
 /// The instruction multiplies unsigned by signed, so activations are stored plus 128 and 128 times
 /// the weights' sum is taken away again.
-pub(super) struct Int8<U = ()>(PhantomData<U>);
+///
+/// `KEYS` are unsigned themselves, and their activations, queries, as they are.
+pub(super) struct Int8<U = (), const KEYS: bool = false>(PhantomData<U>);
 
-impl<U: Unit> Lane for Int8<U> {
+impl<U: Unit, const KEYS: bool> Lane for Int8<U, KEYS> {
     type Vector = Avx512;
     type Spread = __m512i;
     type Weights = __m512i;
@@ -154,7 +156,11 @@ impl<U: Unit> Lane for Int8<U> {
 
     #[inline(always)]
     unsafe fn dot(sum: __m512i, activation: __m512i, weights: __m512i) -> __m512i {
-        _mm512_dpbusd_epi32(sum, activation, weights)
+        if KEYS {
+            _mm512_dpbusd_epi32(sum, weights, activation)
+        } else {
+            _mm512_dpbusd_epi32(sum, activation, weights)
+        }
     }
 
     #[inline(always)]
@@ -179,7 +185,7 @@ impl<U: Unit> Lane for Int8<U> {
         }
         let largest = largest.largest().max(f32::MIN_POSITIVE);
         let factor = _mm512_set1_ps(127.0 / largest);
-        let offset = _mm512_set1_epi32(128);
+        let offset = _mm512_set1_epi32(if KEYS { 0 } else { 128 });
         let mut i = 0;
         while i < len {
             let count = (len - i).min(16);

@@ -20,6 +20,7 @@ mod avx2;
 mod avx512;
 mod buffer;
 mod cache;
+mod codes;
 mod decoder;
 pub(crate) mod dense;
 mod encoder;
@@ -74,6 +75,8 @@ struct Precision {
     stem: Option<Format>,
     /// Keys, values and attention probabilities.
     attention: Format,
+    /// Keys and values of windows that a decoder attends to.
+    cross: Format,
 }
 
 impl Cpu {
@@ -115,7 +118,9 @@ impl Cpu {
         };
         let narrow = bf16.or(Some(Format::F16).filter(|&format| kernels.has(format)));
         let attention = narrow.filter(|_| linear.is_some()).unwrap_or(Format::F32);
-        let precision = Precision { linear, stem, attention };
+        let steps = linear.filter(|format| format.has_steps() && kernels.codes.is_some());
+        let cross = steps.unwrap_or(attention);
+        let precision = Precision { linear, stem, attention, cross };
         Ok(Self { kernels, precision, pool: Pool::new(threads), arena: Arc::default() })
     }
 }

@@ -72,9 +72,13 @@ pub fn kernel_runs(measure: &mut dyn FnMut(KernelRun<'_>)) -> Result<()> {
             bench.linear(rows, TABLE, measure);
         }
         let attention = bench.cpu.precision.attention;
-        if !measured.contains(&attention) {
-            measured.push(attention);
+        if !measured.contains(&(attention, "windows")) {
+            measured.push((attention, "windows"));
             bench.encoder_attention(8, 64, measure);
+        }
+        let cross = bench.cpu.precision.cross;
+        if !measured.contains(&(cross, "text")) {
+            measured.push((cross, "text"));
             for queries in [1, 5] {
                 bench.cross_attention(queries, 8, 64, measure)?;
             }
@@ -136,12 +140,12 @@ impl Bench {
     }
 
     /// The keys and values of a window of sound.
-    fn heads(&self, heads: usize, d_model: usize) -> PackedHeads {
+    fn heads(&self, heads: usize, d_model: usize, format: Format) -> PackedHeads {
         let (weights, input) = (self.packed([2 * d_model, d_model]), values(FRAMES * d_model));
         let view = View::new(&input, d_model);
         let product = Product::new(FRAMES, view, &weights, Target::new(&mut [], 0));
         // SAFETY: `input` has the rows, and the weights have keys and values only.
-        unsafe { self.cpu.project_heads(&product, heads) }
+        unsafe { self.cpu.project_heads(&product, heads, format) }
     }
 
     fn linear(&self, rows: usize, [outputs, inputs]: [usize; 2], measure: Measure<'_>) {
@@ -169,10 +173,10 @@ impl Bench {
 
     fn encoder_attention(&self, heads: usize, d_head: usize, measure: Measure<'_>) {
         let d_model = heads * d_head;
-        let (queries, packed) = (values(FRAMES * d_model), self.heads(heads, d_model));
+        let format = self.cpu.precision.attention;
+        let (queries, packed) = (values(FRAMES * d_model), self.heads(heads, d_model, format));
         let mut out = vec![0.0; FRAMES * d_model];
         let (queries, target) = (View::new(&queries, d_model), Target::new(&mut out, d_model));
-        let format = self.cpu.precision.attention;
         measure(KernelRun {
             kernel: format!("attention {format:?}"),
             shape: format!("{heads} heads of {d_head}, {FRAMES} x {FRAMES}"),
@@ -192,8 +196,8 @@ impl Bench {
         measure: Measure<'_>,
     ) -> Result<()> {
         const WINDOWS: usize = 32;
-        let (cpu, d_model) = (&self.cpu, heads * d_head);
-        let windows = (0..WINDOWS).map(|_| self.heads(heads, d_model));
+        let (cpu, d_model, format) = (&self.cpu, heads * d_head, self.cpu.precision.cross);
+        let windows = (0..WINDOWS).map(|_| self.heads(heads, d_model, format));
         let cross = Cross { windows: windows.collect(), heads };
         let rows = (0..WINDOWS * queries)
             .map(|index| Row { window: index / queries, tokens: index..index + 1, past: 0 })
@@ -203,7 +207,7 @@ impl Bench {
         let mut outcome = Ok(());
         let bytes: usize = cross.windows.iter().map(|window| window.data.len() * 4).sum();
         measure(KernelRun {
-            kernel: format!("cross-attention {:?}", cpu.precision.attention),
+            kernel: format!("cross-attention {format:?}"),
             shape: format!("{WINDOWS} windows, {queries} queries each, {heads} heads of {d_head}"),
             unit: "B",
             amount: bytes as u64,
