@@ -9,6 +9,7 @@ use std::fs::File;
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::weights::{BlockKind, Tensor, Values, Weights};
 use crate::error::{Error, Result};
@@ -43,6 +44,18 @@ impl FileBytes {
         #[expect(unsafe_code, reason = "mapping a file is what keeps weights from being copied")]
         let map = unsafe { memmap2::Mmap::map(&file) };
         map.map(Self::Mapped).map_err(|error| Error::io(path, error))
+    }
+
+    /// Lets go of the memory that holds what was read of a file. It is read again where it is looked at.
+    fn release(&self) {
+        #[cfg(target_os = "linux")]
+        if let Self::Mapped(map) = self {
+            // SAFETY: pages of a read-only map of a file hold nothing that the file does not.
+            #[expect(unsafe_code, reason = "the crate cannot know that nothing is lost")]
+            let released = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            // Memory that is kept is no error.
+            let _ = released;
+        }
     }
 }
 
@@ -139,12 +152,18 @@ pub(crate) struct TensorTable {
     model: String,
     files: Vec<FileBytes>,
     entries: BTreeMap<String, Entry>,
+    /// Bytes of tensors asked for since files were last let go of.
+    asked_bytes: AtomicUsize,
 }
+
+/// So much of a checkpoint stays in memory while it is read, and the tensor being read.
+const RESIDENT_BYTES: usize = 16 << 20;
 
 impl TensorTable {
     /// No tensors yet; `model` is what errors call the checkpoint.
     pub(crate) fn new(model: &str) -> Self {
-        Self { model: model.to_owned(), files: Vec::new(), entries: BTreeMap::new() }
+        let (files, entries) = (Vec::new(), BTreeMap::new());
+        Self { model: model.to_owned(), files, entries, asked_bytes: AtomicUsize::new(0) }
     }
 
     /// The names of all tensors, sorted.
@@ -190,11 +209,11 @@ impl TensorTable {
     /// The table under other names: each tensor under the names that `names` gives for it, with
     /// the share of its rows that goes there (`(1, 3)` is the second third).
     pub(crate) fn rename(
-        self,
+        mut self,
         names: impl Fn(&str) -> Vec<(String, (usize, usize))>,
     ) -> Result<Self> {
         let mut entries = BTreeMap::new();
-        for (old, entry) in self.entries {
+        for (old, entry) in std::mem::take(&mut self.entries) {
             for (new, (part, parts)) in names(&old) {
                 let n_rows = entry.shape.first().copied().unwrap_or(0);
                 let renamed = match (parts, n_rows.is_multiple_of(parts)) {
@@ -212,7 +231,7 @@ impl TensorTable {
                 entries.insert(new, renamed);
             }
         }
-        Ok(Self { model: self.model, files: self.files, entries })
+        Ok(Self { entries, ..self })
     }
 
     /// Drops dimensions of one from the end of biases, which ggml stores as `[n, 1]`.
@@ -251,6 +270,12 @@ impl Weights for TensorTable {
         if entry.shape != shape {
             let reason = format!("tensor `{name}` has shape {:?}, expected {shape:?}", entry.shape);
             return Err(Error::model(&self.model, reason));
+        }
+        // Tensors are copied as kernels want them: the file's pages would only be in memory, too.
+        let asked_bytes = self.asked_bytes.fetch_add(entry.range.len(), Ordering::Relaxed);
+        if asked_bytes > RESIDENT_BYTES {
+            self.asked_bytes.store(0, Ordering::Relaxed);
+            self.files.iter().for_each(FileBytes::release);
         }
         Ok(Tensor { shape: shape.to_vec(), values: self.values(name, entry)? })
     }

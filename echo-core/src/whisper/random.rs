@@ -30,6 +30,8 @@ const PROMPT: [u32; 4] = [50_258, 50_259, 50_359, 50_363];
 pub enum Shape {
     /// 6 + 6 layers of 512.
     Base,
+    /// 12 + 12 layers of 768.
+    Small,
     /// 32 + 32 layers of 1,280.
     LargeV2,
     /// 32 + 4 layers of 1,280.
@@ -40,6 +42,7 @@ impl Shape {
     fn config(self) -> WhisperConfig {
         let (n_mels, d_model, encoder_layers, decoder_layers, vocab) = match self {
             Self::Base => (80, 512, 6, 6, 51_865),
+            Self::Small => (80, 768, 12, 12, 51_865),
             Self::LargeV2 => (80, 1280, 32, 32, 51_865),
             Self::Turbo => (128, 1280, 32, 4, 51_866),
         };
@@ -83,14 +86,20 @@ pub struct Timing {
 }
 
 impl RandomNetwork {
-    /// Makes the weights and loads them onto a device.
+    /// Makes the weights and loads them onto a device; a CPU computes on `threads` threads, `None`
+    /// is as many as it has processors.
     ///
     /// # Errors
     /// [`Error::Device`] if the device cannot be used or has too little memory.
-    pub fn new(shape: Shape, device: Device, compute: ComputeType) -> Result<Self> {
+    pub fn new(
+        shape: Shape,
+        device: Device,
+        compute: ComputeType,
+        threads: Option<usize>,
+    ) -> Result<Self> {
         let choice = select::select(device, compute)?;
         let weights = RandomWeights::new();
-        Ok(Self { network: model::load(shape.config(), &weights, choice, None)? })
+        Ok(Self { network: model::load(shape.config(), &weights, choice, threads)? })
     }
 
     /// Encodes `batch` windows and says `tokens` tokens in each of `beams` hypotheses a window,

@@ -18,12 +18,17 @@ pub(crate) struct Arena {
     free: Mutex<Vec<Aligned>>,
 }
 
+/// Memory of its own, given back to the system: for what stays long, of a size that seldom comes again.
+pub(crate) fn own(len: usize) -> Lent {
+    Lent { piece: Aligned::zeroed(len), len, arena: None }
+}
+
 /// A piece of an arena's memory, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Lent {
     piece: Aligned,
     len: usize,
-    arena: Arc<Arena>,
+    arena: Option<Arc<Arena>>,
 }
 
 impl Arena {
@@ -38,13 +43,15 @@ impl Arena {
         let best = fitting.min_by_key(|(_, piece)| piece.len()).map(|(index, _)| index);
         let piece = best.map(|index| free.swap_remove(index));
         drop(free);
-        Lent { piece: piece.unwrap_or_else(|| Aligned::zeroed(len)), len, arena: Arc::clone(self) }
+        let piece = piece.unwrap_or_else(|| Aligned::zeroed(len));
+        Lent { piece, len, arena: Some(Arc::clone(self)) }
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let mut free = self.arena.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(arena) = &self.arena else { return };
+        let mut free = arena.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() >= KEPT {
             free.remove(0);
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Cpu;
 use super::aligned::Aligned;
 use super::attention::{AttendBlock, HeadShape, MOST_QUERIES, PackedHeads, pack_rows};
-use super::buffer::{Buffer, Target, View};
+use super::buffer::{self, Buffer, Target, View};
 use super::codes::Encode;
 use super::isa::{FormatKernels, Norm, Prepare};
 use super::layout::{Format, Packed};
@@ -142,7 +142,9 @@ impl Cpu {
         let format = if d_head.is_multiple_of(wanted.depth()) { wanted } else { Format::F32 };
         let depth = format.depth();
         let shape = HeadShape { frames, d_head, width: self.kernels.width, format };
-        let data = self.arena.lend(heads * shape.head_words());
+        let words = heads * shape.head_words();
+        // A decoder's, with nothing in front, stay as long as their window is heard.
+        let data = if front == 0 { buffer::own(words) } else { self.arena.lend(words) };
         let mut packed = PackedHeads::new(data, shape);
         let target = Target::new(&mut packed.data, shape.head_words());
         self.by_rows(frames, &|rows| {

@@ -1,10 +1,11 @@
 //! Echo's own kernels for CPUs.
 //!
 //! From the bottom up: [`vector`] is what a register can do, [`avx2`] and [`avx512`] say it in
-//! instructions; [`lane`] forms products in a number format, [`amx`] many at once; [`gemm`], [`attention`] and [`math`]
-//! are the kernels, written once and instantiated for each instruction set by [`isa`]. [`layout`]
-//! packs weights as the kernels read them, [`buffer`] lends memory, [`pool`] is the threads. Memory is had
-//! and given back by [`slab`] for kernels, [`large`] for whole programs, [`trim`] for what is left.
+//! instructions; [`lane`] forms products in a number format, [`amx`] many at once; [`gemm`],
+//! [`attention`], [`codes`] (attention to int8) and [`math`] are the kernels, written once and
+//! instantiated for each instruction set by [`isa`]. [`layout`] packs weights as the kernels read them,
+//! [`buffer`] lends memory, [`pool`] is the threads. Memory is had and given back by [`slab`] for
+//! kernels, [`large`] for whole programs, [`trim`] for what is left.
 //! [`dense`] serves small networks with both kernels and [`recurrent`] cells, thread by thread.
 //! [`product`], [`encoder`] and [`decoder`] cut the verbs of [`Backend`](super::Backend) into chunks
 //! for the pool, with [`cache`] as the decoder's memory, and [`verbs`] is the trait itself.
