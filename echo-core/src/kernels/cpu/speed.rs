@@ -91,8 +91,8 @@ pub fn kernel_runs(measure: &mut dyn FnMut(KernelRun<'_>)) -> Result<()> {
 fn memory_bandwidth(kernels: &Kernels, bytes: usize) -> f64 {
     // Written to, or the system would show one page of zeros for all of it, which a cache holds.
     let memory = Aligned::padded(&vec![1.0; bytes / 4], 1);
-    // SAFETY: the kernels are of this machine.
     let seconds = fastest(|| {
+        // SAFETY: the kernels are of this machine.
         black_box(unsafe { (kernels.read)(&memory) });
     });
     bytes as f64 / seconds
@@ -124,9 +124,11 @@ impl Bench {
     /// Operations a second of a format's dot instruction.
     fn peak(&self, format: Format) -> f64 {
         let mut operations = 0;
-        // SAFETY: the kernels are of this machine.
-        let seconds =
-            fastest(|| operations = unsafe { (self.cpu.kernels.of(format).peak)(ROUNDS) });
+        let peak = self.cpu.kernels.of(format).peak;
+        let seconds = fastest(|| {
+            // SAFETY: the kernels are of this machine.
+            operations = unsafe { peak(ROUNDS) };
+        });
         operations as f64 / seconds
     }
 
