@@ -382,8 +382,7 @@ pub struct VadOptions {
     pub min_speech_ms: u32,
     /// Shorter pauses do not split a region, in milliseconds. Default 160.
     pub min_silence_ms: u32,
-    /// Added on both sides of a region, in milliseconds; of a chunk, only until silence is sure.
-    /// Default 400.
+    /// Added on both sides of a region, in milliseconds. Default 400.
     pub pad_ms: u32,
     /// The longest chunk given to the recogniser, in seconds. Default 30.
     pub max_chunk_seconds: f64,

@@ -66,9 +66,12 @@ impl Networks {
     ) -> Result<Vec<Region>> {
         let (audio, probabilities) = self.listen(source, options, cancel)?;
         let n_samples = audio.samples().len();
-        let regions = regions_in(n_samples, probabilities.as_ref(), options);
+        let regions = match probabilities {
+            Some(probabilities) => regions::regions(&probabilities, n_samples, options),
+            None => everything(n_samples),
+        };
         let bounds = Region::new(0.0, audio.duration());
-        let chunks = chunks::chunks(&regions, probabilities.as_ref(), bounds, options);
+        let chunks = chunks::chunks(&regions, bounds, options);
         Ok(chunks.into_iter().map(|chunk| chunk.span).collect())
     }
 
@@ -89,20 +92,8 @@ impl Networks {
     }
 }
 
-/// Where speech is in a source, for the recogniser.
-pub(super) fn regions_in(
-    n_samples: usize,
-    probabilities: Option<&Probabilities>,
-    options: &VadOptions,
-) -> Vec<Region> {
-    match probabilities {
-        Some(probabilities) => regions::regions(probabilities, n_samples, options),
-        None => everything(n_samples),
-    }
-}
-
 /// All of a source as one region, if there is anything.
-fn everything(n_samples: usize) -> Vec<Region> {
+pub(super) fn everything(n_samples: usize) -> Vec<Region> {
     match n_samples {
         0 => Vec::new(),
         n_samples => vec![Region::new(0.0, n_samples as f64 / SAMPLE_RATE_HZ)],

@@ -1,6 +1,5 @@
 //! Which parts of a source are recognised: the clips asked for, and the speech in them.
 
-use super::alone::regions_in;
 use super::engine::Engine;
 use crate::error::Result;
 use crate::language::Language;
@@ -62,17 +61,13 @@ impl Engine {
         progress: &mut dyn FnMut(f64) -> Result<()>,
         cancel: &CancelToken,
     ) -> Result<Speech> {
-        let (networks, model) = (&self.networks, options.vad.model);
-        let probabilities =
-            networks.speech_probabilities(model, &self.vad, samples, progress, cancel)?;
-        let probabilities = probabilities.as_ref();
-        let regions = regions_in(samples.len(), probabilities, &options.vad);
+        let regions = self.speech_regions(samples, &options.vad, progress, cancel)?;
         let clips = clips(&options.clips, samples.len());
         let mut spans = Vec::new();
         for clip in clips {
             let inside: Vec<Region> =
                 regions.iter().filter_map(|region| region.intersection(&clip)).collect();
-            let chunks = vad::chunks::chunks(&inside, probabilities, clip, &options.vad);
+            let chunks = vad::chunks::chunks(&inside, clip, &options.vad);
             spans.extend(chunks.into_iter().map(|chunk| chunk.span));
         }
         Ok(Speech { chunks: spans, regions })
