@@ -248,7 +248,7 @@ pub(super) struct AttendBlock<'a> {
 #[inline(always)]
 pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
     let PackedHead { values, shape, .. } = block.head;
-    let HeadShape { frames, d_head, width, format, .. } = shape;
+    let HeadShape { frames, d_head, width, format } = shape;
     debug_assert!(format.depth() == L::DEPTH && format.lane_bytes() == L::WEIGHT_BYTES);
     debug_assert!(width == N * <L::Vector as Vector>::LEN, "layout of a head");
     let (n, panels) = (block.rows.len(), frames.div_ceil(width));

@@ -23,7 +23,7 @@ pub(crate) fn own(len: usize) -> Lent {
     Lent { piece: Aligned::zeroed(len), len, arena: None }
 }
 
-/// A piece of an arena's memory, given back when dropped.
+/// A piece of an arena's memory, given back when dropped, or memory of its [`own`].
 #[derive(Debug)]
 pub(crate) struct Lent {
     piece: Aligned,
