@@ -58,6 +58,18 @@ impl Diarizer {
         Ok(self)
     }
 
+    /// What tells the speakers apart: `campplus` (the default), which is segmentation-3.0 with CAM++;
+    /// `community-1`, pyannote's speaker-diarization-community-1, which needs the user's token in
+    /// `HF_TOKEN` once, to be downloaded; any other repository laid out as that one; or a folder with
+    /// `segmentation/pytorch_model.bin`, `embedding/pytorch_model.bin`, `plda/plda.npz` and
+    /// `plda/xvec_transform.npz`. The last three are taken with ResNet34 and VBx, the parameters are
+    /// those published with community-1.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.networks = self.networks.with_diarization_model(model.into());
+        self
+    }
+
     /// Stops whatever it does when this token is cancelled.
     #[must_use]
     pub fn cancel_with(mut self, token: &CancelToken) -> Self {
@@ -127,3 +139,6 @@ impl Diarizer {
         self.networks.chunks(source.into(), options, &self.cancel)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,11 +81,17 @@ pub enum VadModel {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Clustering {
-    /// By the mean distance of the vectors of two clusters, which suits the vectors of CAM++.
+    /// By what suits the diarization model: [`Vbx`](Self::Vbx) where a PLDA comes with it, else
+    /// [`Average`](Self::Average).
     #[default]
+    Auto,
+    /// By the mean distance of the vectors of two clusters, which suits the vectors of CAM++.
     Average,
     /// By the distance of centroids, with the settings of pyannote's speaker-diarization-3.1.
     Centroid,
+    /// By a mixture of speakers fitted to the vectors in the space of a PLDA (VBx), with the settings
+    /// of pyannote's speaker-diarization-community-1; needs a diarization model that has one.
+    Vbx,
 }
 
 /// How speakers are told apart. See [`TranscribeOptions::diarize`].
@@ -107,10 +113,12 @@ pub struct Diarization {
     pub min_speakers: Option<usize>,
     /// At most so many speakers; `None` (the default) leaves it to the voices.
     pub max_speakers: Option<usize>,
-    /// How voices are clustered. Default [`Clustering::Average`].
+    /// How voices are clustered. Default [`Clustering::Auto`].
     pub clustering: Clustering,
     /// Voices farther apart than this are different speakers: 1 minus the mean cosine for average
-    /// clustering, the distance of centroids at length 1 else. Default 0.62 and 0.7046.
+    /// clustering, the distance of centroids at length 1 else, which for VBx only says which vectors
+    /// it starts with as one speaker. Default 0.62 for average clustering, 0.7046 for centroids, 0.6
+    /// for VBx.
     pub threshold: Option<f32>,
     /// Shorter turns are dropped, in milliseconds. Default 100.
     pub min_turn_ms: u32,
@@ -123,7 +131,7 @@ impl Default for Diarization {
         Self {
             min_speakers: None,
             max_speakers: None,
-            clustering: Clustering::Average,
+            clustering: Clustering::Auto,
             threshold: None,
             min_turn_ms: 100,
             min_gap_ms: 300,

@@ -180,6 +180,7 @@ type OnDownload = Box<dyn FnMut(&Download) + Send>;
 pub struct Builder {
     model: String,
     aligner: Option<String>,
+    diarization_model: Option<String>,
     store: ModelStore,
     options: EngineOptions,
     on_download: Option<OnDownload>,
@@ -208,6 +209,7 @@ impl Default for Builder {
         Self {
             model: DEFAULT_MODEL.to_owned(),
             aligner: None,
+            diarization_model: None,
             store: ModelStore::default(),
             options: EngineOptions::default(),
             on_download: None,
@@ -253,6 +255,13 @@ impl Builder {
     /// words takes the known model of its language if the store has it, and nothing is downloaded.
     pub fn aligner(mut self, model: impl Into<String>) -> Self {
         self.aligner = Some(model.into());
+        self
+    }
+
+    /// What tells speakers apart, where a run asks for them; see [`Diarizer::model`](crate::Diarizer::model).
+    /// Default `campplus`.
+    pub fn diarization_model(mut self, model: impl Into<String>) -> Self {
+        self.diarization_model = Some(model.into());
         self
     }
 
@@ -306,6 +315,9 @@ impl Builder {
         if let Some(aligner) = &self.aligner {
             let stored = store.pull(aligner, &mut *report)?;
             engine.load_aligner(aligner, &stored.path)?;
+        }
+        if let Some(model) = self.diarization_model {
+            engine.networks = engine.networks.with_diarization_model(model);
         }
         if self.beside.detection {
             engine.networks.detection(&mut *report, &self.cancel)?;

@@ -8,7 +8,7 @@ use crate::device::{ComputeType, Device};
 use crate::formats::{CueOptions, OutputFormat};
 use crate::language::Language;
 use crate::options::{
-    Align, Channels, Diarization, Mode, Task, TranscribeOptions, VadModel, VadOptions,
+    Align, Channels, Clustering, Diarization, Mode, Task, TranscribeOptions, VadModel, VadOptions,
 };
 use crate::timeline::Region;
 use crate::transcriber::DEFAULT_MODEL;
@@ -122,9 +122,19 @@ pub(super) struct DiarizeArguments {
     #[arg(long, value_name = "N|A..B", value_parser = parse_speakers)]
     speakers: Option<Speakers>,
 
-    /// Voices farther apart than this are different speakers; default 0.62.
+    /// Voices farther apart than this are different speakers; default 0.62 (average), 0.7046
+    /// (centroid), 0.6 (vbx, where clustering starts).
     #[arg(long, value_name = "DISTANCE")]
     threshold: Option<f32>,
+
+    /// What tells speakers apart: campplus (the default), community-1 (needs HF_TOKEN to be
+    /// downloaded), a hub repository id, or a folder laid out as community-1.
+    #[arg(long = "diarization-model", value_name = "MODEL")]
+    pub(super) model: Option<String>,
+
+    /// How voices are clustered; vbx needs a model with a PLDA, such as community-1.
+    #[arg(long, value_enum, default_value_t = ClusteringArgument::Auto, value_name = "HOW")]
+    clustering: ClusteringArgument,
 
     /// A folder for NAME.rttm, or - for standard output (the default).
     #[arg(long, short, value_name = "DIR|-")]
@@ -148,6 +158,7 @@ impl DiarizeArguments {
     pub(super) fn diarization(&self) -> Diarization {
         let mut diarization = bounded(self.speakers);
         diarization.threshold = self.threshold;
+        diarization.clustering = self.clustering.into();
         diarization
     }
 }
@@ -314,6 +325,11 @@ pub(super) struct TranscribeArguments {
     #[arg(long, value_name = "N|A..B", requires = "diarize", value_parser = parse_speakers)]
     speakers: Option<Speakers>,
 
+    /// What tells speakers apart: campplus (the default), community-1 (needs HF_TOKEN to be
+    /// downloaded), a hub repository id, or a folder laid out as community-1.
+    #[arg(long, value_name = "MODEL", requires = "diarize")]
+    pub(super) diarization_model: Option<String>,
+
     /// Break subtitle lines after this many characters.
     #[arg(long, value_name = "N")]
     max_line_chars: Option<usize>,
@@ -360,6 +376,29 @@ impl From<AlignArgument> for Align {
             AlignArgument::Ctc => Self::Ctc,
             AlignArgument::Attention => Self::Attention,
             AlignArgument::None => Self::None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ClusteringArgument {
+    /// Vbx where the model has a PLDA, else average.
+    Auto,
+    /// Mean distance of two clusters.
+    Average,
+    /// Distance of centroids.
+    Centroid,
+    /// A mixture of speakers.
+    Vbx,
+}
+
+impl From<ClusteringArgument> for Clustering {
+    fn from(argument: ClusteringArgument) -> Self {
+        match argument {
+            ClusteringArgument::Auto => Self::Auto,
+            ClusteringArgument::Average => Self::Average,
+            ClusteringArgument::Centroid => Self::Centroid,
+            ClusteringArgument::Vbx => Self::Vbx,
         }
     }
 }
@@ -589,6 +628,19 @@ mod tests {
         assert_eq!(bounds("..4"), (None, Some(4), true));
         assert_eq!([bounds("0").2, bounds("5..2").2], [false, false]);
         assert!(transcribe(&["a.mp3"]).unwrap().options().diarize.is_none());
+    }
+
+    #[test]
+    fn clustering_and_the_model_of_speakers_are_chosen() {
+        let arguments = ["echo-asr", "diarize", "a.mp3", "--diarization-model", "community-1"];
+        let all = arguments.iter().chain(&["--clustering", "vbx"]);
+        let Command::Diarize(arguments) = Arguments::try_parse_from(all).unwrap().command else {
+            panic!("another command");
+        };
+        assert_eq!(arguments.model.as_deref(), Some("community-1"));
+        assert_eq!(arguments.diarization().clustering, Clustering::Vbx);
+        let arguments = transcribe(&["a.mp3", "--diarize", "--diarization-model", "x/y"]).unwrap();
+        assert_eq!(arguments.diarization_model.as_deref(), Some("x/y"));
     }
 
     #[test]

@@ -20,7 +20,10 @@ pub(super) fn diarize(arguments: &DiarizeArguments) -> u8 {
     let outputs: Vec<Option<PathBuf>> = arguments.files.iter().map(output).collect();
     let prepared = options.validate().and_then(|()| {
         make_room(outputs.iter().filter_map(Option::as_deref))?;
-        let diarizer = diarizer(arguments.offline, arguments.threads, &cancel)?;
+        let mut diarizer = diarizer(arguments.offline, arguments.threads, &cancel)?;
+        if let Some(model) = &arguments.model {
+            diarizer = diarizer.model(model);
+        }
         let mut bars = DownloadBars::new(arguments.quiet);
         let loaded = diarizer.load(|download| bars.show(download));
         bars.finish();

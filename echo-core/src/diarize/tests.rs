@@ -8,7 +8,8 @@ use crate::transcript::Transcript;
 fn diarizer() -> Option<Diarizer> {
     let segmentation: Box<dyn Weights> = weights("segmentation-3.0")?;
     let segmentation = Arc::new(PyanNet::load(segmentation.as_ref(), Head::Powerset).unwrap());
-    Some(Diarizer::new(segmentation, weights("campplus")?.as_ref(), &Threads::default()).unwrap())
+    let voices = weights("campplus")?;
+    Some(Diarizer::campplus(segmentation, voices.as_ref(), &Threads::default()).unwrap())
 }
 
 fn run(diarizer: &Diarizer, samples: &[f32], options: &Diarization) -> Diarized {

@@ -1,10 +1,10 @@
 //! Kaldi's log filterbank, as speaker embeddings expect it.
 //!
 //! Frames of 400 samples every 160 (25 ms, 10 ms) that lie wholly in the sound (`snip_edges`): mean
-//! removed, pre-emphasis 0.97, povey window (Hann to the power 0.85), 512-point spectrum, 80
-//! triangles from 20 Hz to 8 kHz on Kaldi's mel scale, natural logarithm with a floor. Samples are
-//! in [-1, 1] and nothing is dithered. Source: Kaldi `feat/feature-fbank.cc` and
-//! `feat/mel-computations.cc` with the options of 3D-Speaker. Energy and other windows are left out.
+//! removed, pre-emphasis 0.97, [`Taper`], 512-point spectrum, 80 triangles from 20 Hz to 8 kHz on
+//! Kaldi's mel scale, natural logarithm with a floor. Samples are in [-1, 1] and nothing is dithered.
+//! Source: Kaldi `feat/feature-fbank.cc` and `feat/mel-computations.cc` with the options of
+//! 3D-Speaker and WeSpeaker. Energy and other windows are left out.
 
 use std::f64::consts::TAU;
 use std::ops::Range;
@@ -27,6 +27,27 @@ const PRE_EMPHASIS: f32 = 0.97;
 /// Quieter than this is as quiet as this: the distance of 1 to the next f32.
 const FLOOR: f32 = f32::EPSILON;
 
+/// How the samples of a frame are weighed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taper {
+    /// Hann to the power 0.85, as 3D-Speaker has it.
+    Povey,
+    /// Hamming, and samples times 32,768, of which only the floor is an effect once the mean of each
+    /// band is removed, as WeSpeaker has it.
+    Hamming,
+}
+
+impl Taper {
+    fn weight(self, at: usize) -> f32 {
+        let cosine = (TAU * at as f64 / (FRAME_SAMPLES - 1) as f64).cos();
+        match self {
+            Self::Povey => (0.5 - 0.5 * cosine).powf(0.85) as f32,
+            // A power of two, so that it might as well stand before all that comes before it.
+            Self::Hamming => (0.54 - 0.46 * cosine) as f32 * 32_768.0,
+        }
+    }
+}
+
 /// The transform with its tables.
 pub(crate) struct Fbank {
     fft: Arc<dyn RealToComplex<f32>>,
@@ -48,11 +69,10 @@ pub(crate) fn fbank_frames(samples: usize) -> usize {
 
 impl Fbank {
     /// Makes the tables.
-    pub(crate) fn new() -> Self {
-        let hann = |at: usize| 0.5 - 0.5 * (TAU * at as f64 / (FRAME_SAMPLES - 1) as f64).cos();
+    pub(crate) fn new(taper: Taper) -> Self {
         Self {
             fft: RealFftPlanner::new().plan_fft_forward(FFT_SAMPLES),
-            window: (0..FRAME_SAMPLES).map(|at| hann(at).powf(0.85) as f32).collect(),
+            window: (0..FRAME_SAMPLES).map(|at| taper.weight(at)).collect(),
             bands: mel_bands(),
         }
     }
@@ -131,7 +151,7 @@ mod tests {
 
     #[test]
     fn silence_is_the_floor_and_short_sound_has_no_frames() {
-        let fbank = Fbank::new();
+        let fbank = Fbank::new(Taper::Povey);
         let floor = FLOOR.ln();
         assert!(fbank.frames(&[0.0; 560], 0..2).unwrap().iter().all(|&value| value == floor));
         assert_eq!([399, 400, 559, 560].map(fbank_frames), [0, 1, 1, 2]);
@@ -143,10 +163,16 @@ mod tests {
     fn a_tone_is_loudest_in_its_band_and_what_is_no_number_is_silence() {
         let tone: Vec<f32> =
             (0..400).map(|at| (TAU * 1000.0 * f64::from(at) / 16_000.0).sin() as f32).collect();
-        let frame = Fbank::new().frames(&tone, 0..1).unwrap();
+        let frame = Fbank::new(Taper::Povey).frames(&tone, 0..1).unwrap();
         let loudest = (0..FBANK_BANDS).max_by(|&a, &b| frame[a].total_cmp(&frame[b])).unwrap();
         // 1 kHz is 1000 mel; bands are centred every (2840 - 31.7) / 81 mel from 66.4 on.
         assert_eq!(loudest, 27);
-        assert!(Fbank::new().frames(&[f32::NAN; 400], 0..1).unwrap().iter().all(|v| v.is_finite()));
+        assert!(
+            Fbank::new(Taper::Povey)
+                .frames(&[f32::NAN; 400], 0..1)
+                .unwrap()
+                .iter()
+                .all(|v| v.is_finite())
+        );
     }
 }

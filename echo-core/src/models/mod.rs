@@ -14,6 +14,7 @@ mod checkpoint;
 pub(crate) mod config;
 mod ctranslate2;
 mod dequantise;
+mod diarization;
 mod failure;
 mod folder;
 #[cfg(any(fuzzing, test))]
@@ -27,6 +28,7 @@ mod hub;
 mod identity;
 mod meter;
 mod names;
+mod npz;
 mod package;
 mod pickle;
 mod places;
@@ -46,9 +48,14 @@ pub use catalog::{CatalogEntry, ModelKind, catalog};
 pub use meter::Download;
 pub use store::{ModelStore, StoredModel};
 
+pub(crate) use catalog::find;
 pub(crate) use checkpoint::{Checkpoint, open};
+pub(crate) use diarization::open_diarization;
 pub(crate) use folder::read_text;
 pub(crate) use identity::identity;
+pub(crate) use npz::Npz;
+#[cfg(test)]
+pub(crate) use npz::testing as npz_testing;
 pub(crate) use tensors::{Tensors, open_tensors};
 #[cfg(any(test, fuzzing))]
 pub(crate) use vocabulary::Vocabulary;

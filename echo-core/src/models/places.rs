@@ -92,16 +92,22 @@ impl Place {
                 if let Some(entry) = entry {
                     pin(&mut listing.files, entry)?;
                 }
-                let weights = entry.map(|entry| entry.weights_file);
+                let weights = entry.map(|entry| entry.weights_file).filter(|file| !file.is_empty());
                 let files = super::selection::choose(&listing.files, weights, file.as_deref())?;
                 let total_bytes = files.iter().map(|file| file.size_bytes).sum();
                 meter.start(&self.to_string(), total_bytes);
                 let mut fetched = Vec::new();
-                for file in files {
-                    let name = file.path.rsplit('/').next().unwrap_or_default().to_owned();
+                for found in files {
+                    // A file that was named stands by itself, several keep their folders.
+                    let name = match file {
+                        Some(_) => found.path.rsplit('/').next().unwrap_or_default().to_owned(),
+                        None => found.path.clone(),
+                    };
                     meter.next_file(&name);
                     let place = (repository.as_str(), listing.commit.as_str());
-                    let sha256 = hub.download(place, &file, &folder.join(&name), meter, cancel)?;
+                    let target = folder.join(&name);
+                    cache::create_folder(target.parent().unwrap_or(folder))?;
+                    let sha256 = hub.download(place, &found, &target, meter, cancel)?;
                     fetched.push(Fetched { name, sha256 });
                 }
                 Ok(fetched)

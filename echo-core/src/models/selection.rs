@@ -1,9 +1,10 @@
 //! Which files of a repository are the model.
 //!
 //! Repositories hold the same weights in several formats, and pictures and logs besides. One format
-//! is taken, and what belongs to it.
+//! is taken, and what belongs to it; or all parts of a diarization model.
 
 use super::cache;
+use super::diarization;
 use super::failure::Failure;
 use super::hub::RemoteFile;
 
@@ -31,6 +32,10 @@ pub(crate) fn choose(
     let missing = |path: &str| Failure::Wrong(format!("has no file {path}"));
     if let Some(wanted) = wanted {
         return Ok(vec![find(wanted).ok_or_else(|| missing(wanted))?]);
+    }
+    let parts: Vec<RemoteFile> = diarization::FILES.into_iter().filter_map(find).collect();
+    if weights.is_none() && parts.len() == diarization::FILES.len() {
+        return Ok(parts);
     }
     let mut chosen = match weights {
         Some(weights) => vec![find(weights).ok_or_else(|| missing(weights))?],
@@ -127,6 +132,15 @@ mod tests {
             "vocab.json",
         ];
         assert_eq!(names(&sharded, None, None).len(), 5);
+        let community = [
+            "README.md",
+            "config.yaml",
+            "plda/plda.npz",
+            "plda/xvec_transform.npz",
+            "embedding/pytorch_model.bin",
+            "segmentation/pytorch_model.bin",
+        ];
+        assert_eq!(names(&community, None, None), diarization::FILES);
         let ggml = ["ggml-tiny.bin", "ggml-base.bin"];
         assert!(names(&ggml, None, None)[0].contains("has 2 checkpoints; name one"));
         assert_eq!(names(&ggml, None, Some("ggml-base.bin")), ["ggml-base.bin"]);

@@ -27,6 +27,7 @@ impl Networks {
     ) -> Result<Transcript> {
         options.validate()?;
         let diarizer = self.diarizer(&mut |_: &Download| {}, cancel)?;
+        diarizer.check(options)?;
         let mut report = |stage, fraction| {
             cancel.check()?;
             on_progress(Progress::new(stage, fraction));

@@ -72,6 +72,9 @@ impl Engine {
         let diarize = options.diarize.as_ref().filter(|_| !is_each);
         // Hours of work would be lost if it could not be had in the end.
         let diarizer = diarize.map(|_| self.networks.diarizer(&mut |_| {}, cancel)).transpose()?;
+        if let Some((diarizer, options)) = diarizer.as_ref().zip(diarize) {
+            diarizer.check(options)?;
+        }
         let plan = if diarize.is_some() { PLAN_WITH_SPEAKERS } else { PLAN };
         let mut outlet = Outlet::new(events, plan, resume);
         if is_each || options.mode == Mode::Sequential {

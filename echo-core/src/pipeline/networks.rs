@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::diarize::Diarizer;
 use crate::error::Result;
 use crate::models::weights::Weights;
-use crate::models::{Download, ModelStore, open_tensors};
+use crate::models::{self, Download, ModelKind, ModelStore, open_diarization, open_tensors};
 use crate::options::VadModel;
 use crate::progress::CancelToken;
 use crate::segmentation::pyannet::{Head, PyanNet};
@@ -19,6 +19,7 @@ use crate::vad::{Probabilities, Vad};
 
 /// Catalogue names.
 const SEGMENTATION: &str = "segmentation-3.0";
+/// With [`SEGMENTATION`] the diarization model of who names none.
 const EMBEDDING: &str = "campplus";
 const DETECTION: &str = "whisperx-vad";
 
@@ -29,6 +30,7 @@ const POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Networks {
     store: ModelStore,
+    diarization_model: String,
     pub(super) threads: Threads,
     detection: Mutex<Option<Arc<PyanNet>>>,
     diarizer: Mutex<Option<Arc<Diarizer>>>,
@@ -37,12 +39,20 @@ pub(crate) struct Networks {
 impl Networks {
     /// Nothing loaded yet; what is missing will come from `store`, and compute on `threads`.
     pub(crate) fn new(store: ModelStore, threads: Threads) -> Self {
-        Self { store, threads, detection: Mutex::default(), diarizer: Mutex::default() }
+        let diarization_model = EMBEDDING.to_owned();
+        let (detection, diarizer) = (Mutex::default(), Mutex::default());
+        Self { store, diarization_model, threads, detection, diarizer }
+    }
+
+    /// The same with a diarization model: a network of embeddings in the catalogue, or what has all
+    /// parts.
+    pub(crate) fn with_diarization_model(self, model: String) -> Self {
+        Self { diarization_model: model, diarizer: Mutex::default(), ..self }
     }
 
     /// The same on other threads; what was loaded is loaded again.
     pub(crate) fn on(self, threads: Threads) -> Self {
-        Self::new(self.store, threads)
+        Self::new(self.store, threads).with_diarization_model(self.diarization_model)
     }
 
     /// The network of [`VadModel::Pyannote`]; loaded once, whoever asks first.
@@ -65,10 +75,19 @@ impl Networks {
     ) -> Result<Arc<Diarizer>> {
         let store = self.store.until(cancel);
         load_once(&self.diarizer, cancel, || {
-            let segmentation = network(&store, SEGMENTATION, Head::Powerset, &mut *on_download)?;
-            let stored = store.pull(EMBEDDING, &mut *on_download)?;
-            let voices = tensors(EMBEDDING, &stored.path)?;
-            Ok(Arc::new(Diarizer::new(segmentation, voices.as_ref(), &self.threads)?))
+            let (name, threads) = (self.diarization_model.as_str(), &self.threads);
+            if models::find(name).is_some_and(|entry| entry.kind == ModelKind::Embedding) {
+                let segmentation =
+                    network(&store, SEGMENTATION, Head::Powerset, &mut *on_download)?;
+                let voices = tensors(name, &store.pull(name, on_download)?.path)?;
+                let diarizer = Diarizer::campplus(segmentation, voices.as_ref(), threads)?;
+                return Ok(Arc::new(diarizer));
+            }
+            let stored = store.pull(name, on_download)?;
+            let model = open_diarization(name, &stored.path)?;
+            let segmentation = PyanNet::load(model.segmentation.as_ref(), Head::Powerset)?;
+            let (voices, plda) = (model.embedding.as_ref(), [&model.transform, &model.plda]);
+            Ok(Arc::new(Diarizer::resnet34(Arc::new(segmentation), voices, plda, threads)?))
         })
     }
 

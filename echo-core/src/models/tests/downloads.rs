@@ -199,6 +199,34 @@ fn the_token_stays_with_the_hub() {
 }
 
 #[test]
+fn a_gated_diarization_model_keeps_its_folders() {
+    let names = ["segmentation/pytorch_model.bin", "embedding/pytorch_model.bin"];
+    let names = [&names[..], &["plda/plda.npz", "plda/xvec_transform.npz", "README.md"]].concat();
+    let (folder, server) = (
+        Folder::new("gated"),
+        start(|behaviour| {
+            let files = names.iter().map(|name| ((*name).to_owned(), name.as_bytes().to_vec()));
+            behaviour.files = files.collect();
+            behaviour.token = Some("secret".to_owned());
+        }),
+    );
+    let mut store = store(&folder, &server.endpoint);
+    let error = store.pull(REPOSITORY, silent).unwrap_err().to_string();
+    assert!(error.contains("token in HF_TOKEN, a gated one of a user who accepted"), "{error}");
+    store.hub.token = Some("secret".to_owned());
+    let model = store.pull(REPOSITORY, silent).unwrap();
+    for name in &names[..4] {
+        assert_eq!(fs::read(model.path.join(name)).unwrap(), name.as_bytes());
+    }
+    assert!(!model.path.join("README.md").exists());
+    store.verify(REPOSITORY).unwrap();
+    assert_eq!(store.clone().offline(true).path(REPOSITORY).unwrap(), model.path);
+    // One file of it by its path is that file.
+    let name = format!("{REPOSITORY}/plda/plda.npz");
+    assert_eq!(fs::read(store.pull(&name, silent).unwrap().path).unwrap(), b"plda/plda.npz");
+}
+
+#[test]
 fn a_server_in_trouble_is_asked_again() {
     let (folder, server) = (Folder::new("busy"), start(|b| b.statuses = vec![503, 429]));
     let store = store(&folder, &server.endpoint);

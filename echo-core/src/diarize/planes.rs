@@ -1,0 +1,162 @@
+//! Convolutions over bands and time.
+//!
+//! A sound is [`Planes`]: bands of `(frames + 2, channels)` with a zero frame at both ends, so that a
+//! 3 x 3 convolution is three products whose rows overlap, one for each of its bands.
+
+use super::layers::Reader;
+use crate::error::Result;
+use crate::features::fbank::FBANK_BANDS;
+use crate::kernels::cpu::dense::Dense;
+use crate::kernels::matrix::Rows;
+
+/// A convolution over bands and time with its norm folded in.
+#[derive(Debug)]
+pub(super) struct Conv2d {
+    /// For each of three bands, `(outputs, 3 frames * inputs)`; for 1 x 1 one product.
+    bands: Vec<Dense>,
+    shape: Shape,
+}
+
+/// What a convolution makes of what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    /// Bands, and frames, from one output to the next.
+    pub(super) stride: [usize; 2],
+}
+
+/// Two convolutions and what goes past them.
+#[derive(Debug)]
+pub(super) struct Residual {
+    first: Conv2d,
+    second: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+/// Bands of `(frames + 2, channels)`, a zero frame at both ends of each.
+pub(super) struct Planes {
+    values: Vec<f32>,
+    pub(super) bands: usize,
+    pub(super) frames: usize,
+    channels: usize,
+}
+
+impl Reader<'_> {
+    /// A convolution `(outputs, inputs, size, size)` with its norm.
+    pub(super) fn conv2d(
+        &self,
+        name: &str,
+        norm: &str,
+        size: usize,
+        shape: Shape,
+    ) -> Result<Conv2d> {
+        let Shape { inputs, outputs, .. } = shape;
+        let weight = self.get(&format!("{name}.weight"), &[outputs, inputs, size, size])?;
+        let norm = self.norm(norm, outputs)?;
+        let weight = norm.scaled(&weight);
+        let band = |band: usize| {
+            let taps_first = (0..outputs * size * inputs).map(|at| {
+                let (output, tap, input) = (at / (size * inputs), at / inputs % size, at % inputs);
+                weight[((output * inputs + input) * size + band) * size + tap]
+            });
+            // The shift is added once, with the band that is always there.
+            let shift = if band == size / 2 { &norm.shift[..] } else { &[] };
+            Dense::new(&taps_first.collect::<Vec<_>>(), [outputs, size * inputs], shift)
+        };
+        Ok(Conv2d { bands: (0..size).map(band).collect(), shape })
+    }
+
+    /// A residual layer; what goes past it is a convolution where the checkpoint has one.
+    pub(super) fn residual(&self, name: &str, shape: Shape) -> Result<Residual> {
+        let part = |part: &str, norm: &str, size: usize, shape: Shape| {
+            self.conv2d(&format!("{name}.{part}"), &format!("{name}.{norm}"), size, shape)
+        };
+        let has_shortcut = self.0.shape(&format!("{name}.shortcut.0.weight")).is_some();
+        let inner = Shape { inputs: shape.outputs, stride: [1, 1], ..shape };
+        Ok(Residual {
+            first: part("conv1", "bn1", 3, shape)?,
+            second: part("conv2", "bn2", 3, inner)?,
+            shortcut: match has_shortcut {
+                true => Some(part("shortcut.0", "shortcut.1", 1, shape)?),
+                false => None,
+            },
+        })
+    }
+}
+
+impl Conv2d {
+    pub(super) fn run(&self, x: &Planes) -> Planes {
+        let Shape { inputs, outputs, stride } = self.shape;
+        let (bands, frames) = (x.bands.div_ceil(stride[0]), x.frames.div_ceil(stride[1]));
+        let mut out = Planes::zeroed(bands, frames, outputs);
+        let reach = self.bands.len() / 2;
+        // With one tap the frame itself, with three the one before it first.
+        let first = (1 - reach) * inputs;
+        let columns = self.bands.len() * inputs;
+        for band in 0..bands {
+            let target = &mut out.values[(band * (frames + 2) + 1) * outputs..];
+            let mut is_written = false;
+            for (tap, weights) in self.bands.iter().enumerate() {
+                let Some(from) = (band * stride[0] + tap).checked_sub(reach) else { continue };
+                if from >= x.bands {
+                    continue;
+                }
+                let start = from * (x.frames + 2) * inputs + first;
+                let rows = Rows::new(&x.values[start..], frames, columns, stride[1] * inputs);
+                if is_written {
+                    weights.add_to(rows, target, outputs);
+                } else {
+                    weights.apply(rows, target, outputs);
+                    is_written = true;
+                }
+            }
+        }
+        out
+    }
+}
+
+impl Residual {
+    pub(super) fn run(&self, x: &Planes) -> Planes {
+        let mut inner = self.first.run(x);
+        inner.rectify();
+        let mut out = self.second.run(&inner);
+        let shortcut = self.shortcut.as_ref().map(|shortcut| shortcut.run(x));
+        let skipped = shortcut.as_ref().unwrap_or(x);
+        for (value, skipped) in out.values.iter_mut().zip(&skipped.values) {
+            *value += skipped;
+        }
+        out.rectify();
+        out
+    }
+}
+
+impl Planes {
+    /// One plane of `(frames, 80)` filterbank values.
+    pub(super) fn of_filterbank(features: &[f32]) -> Self {
+        let frames = features.len() / FBANK_BANDS;
+        let mut planes = Self::zeroed(FBANK_BANDS, frames, 1);
+        for (frame, values) in features.chunks_exact(FBANK_BANDS).enumerate() {
+            for (band, &value) in values.iter().enumerate() {
+                planes.values[band * (frames + 2) + frame + 1] = value;
+            }
+        }
+        planes
+    }
+
+    fn zeroed(bands: usize, frames: usize, channels: usize) -> Self {
+        Self { values: vec![0.0; bands * (frames + 2) * channels], bands, frames, channels }
+    }
+
+    pub(super) fn rectify(&mut self) {
+        for value in &mut self.values {
+            *value = value.max(0.0);
+        }
+    }
+
+    /// The channels of one frame of a band.
+    pub(super) fn frame(&self, band: usize, frame: usize) -> &[f32] {
+        let at = (band * (self.frames + 2) + frame + 1) * self.channels;
+        &self.values[at..at + self.channels]
+    }
+}
