@@ -18,10 +18,10 @@ async function loadAudio(source, { signal } = {}) {
 }
 
 /** Who speaks when, without what they say: a transcript of turns and speakers. */
-async function diarize(source, { cache, offline, signal, ...options } = {}) {
+async function diarize(source, { model, cache, offline, signal, ...options } = {}) {
   const read = await asSource(source, signal);
   const json = JSON.stringify(snakeCased(options));
-  const start = () => native.diarize(read, json, cache, offline);
+  const start = () => native.diarize(read, json, model, cache, offline);
   return Transcript.fromJSON((await finished(start, { signal })).value);
 }
 

@@ -75,6 +75,11 @@ export interface LoadOptions {
   batchSize?: number;
   /** An acoustic model of the language spoken, which places words better than attention. */
   aligner?: string;
+  /**
+   * What tells speakers apart: `campplus` (the default), `community-1` (needs `HF_TOKEN` to be downloaded), a hub
+   * repository, or a folder laid out as that one.
+   */
+  diarizationModel?: string;
   /** The folder of the models. Default: the user's cache folder. */
   cache?: string;
   /** Open no socket. Default: as `HF_HUB_OFFLINE` says. */
@@ -126,7 +131,8 @@ export interface Diarization {
   minSpeakers?: number | null;
   /** At most so many speakers. */
   maxSpeakers?: number | null;
-  clustering?: "average" | "centroid";
+  /** Default `auto`: `vbx` where the diarization model has a PLDA, else `average`. */
+  clustering?: "auto" | "average" | "centroid" | "vbx";
   /** Voices farther apart than this are different speakers. */
   threshold?: number | null;
   /** Shorter turns are dropped. Default 100. */
@@ -284,7 +290,7 @@ export function loadAudio(source: AudioSource, options?: { signal?: AbortSignal 
 /** Who speaks when, without what they say: a transcript of turns and speakers. */
 export function diarize(
   source: AudioSource,
-  options?: Diarization & { cache?: string; offline?: boolean; signal?: AbortSignal },
+  options?: Diarization & { model?: string; cache?: string; offline?: boolean; signal?: AbortSignal },
 ): Promise<Transcript>;
 
 export interface CatalogEntry {

@@ -8,7 +8,17 @@ const { asSource } = require("./source.cjs");
 const { Transcript, asSegment } = require("./transcript.cjs");
 
 const NAMES = new Set(native.optionNames());
-const LOAD_NAMES = ["model", "device", "computeType", "threads", "batchSize", "aligner", "cache", "offline"];
+const LOAD_NAMES = [
+  "model",
+  "device",
+  "computeType",
+  "threads",
+  "batchSize",
+  "aligner",
+  "diarizationModel",
+  "cache",
+  "offline",
+];
 
 /** A loaded model that transcribes: load once, use from anywhere. */
 class Transcriber {

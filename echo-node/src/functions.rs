@@ -132,12 +132,16 @@ pub fn load_audio(source: SourceObject) -> napi::Result<Job> {
 pub fn diarize(
     source: SourceObject,
     options_json: String,
+    model: Option<String>,
     cache: Option<String>,
     offline: Option<bool>,
 ) -> napi::Result<Job> {
     let input = Input::from(source);
     let cancel = CancelToken::new();
-    let diarizer = Diarizer::at(store(cache.as_deref(), offline)).cancel_with(&cancel);
+    let mut diarizer = Diarizer::at(store(cache.as_deref(), offline)).cancel_with(&cancel);
+    if let Some(model) = model {
+        diarizer = diarizer.model(model);
+    }
     Job::start(cancel, move |events| {
         let options: Diarization = from_json(&options_json)?;
         let transcript = diarizer.turns(input.open()?, &options)?;

@@ -32,6 +32,7 @@ struct LoadOptions {
     threads: Option<usize>,
     batch_size: Option<usize>,
     aligner: Option<String>,
+    diarization_model: Option<String>,
     cache: Option<String>,
     offline: Option<bool>,
 }
@@ -64,6 +65,9 @@ pub fn load(options_json: String) -> napi::Result<Job> {
         }
         if let Some(aligner) = options.aligner {
             builder = builder.aligner(aligner);
+        }
+        if let Some(model) = options.diarization_model {
+            builder = builder.diarization_model(model);
         }
         let (report, reports) = std::sync::mpsc::channel();
         // The callback outlives this frame by its type, so it gets its own end of a channel.

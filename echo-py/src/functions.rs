@@ -128,13 +128,17 @@ pub(crate) fn diarize(
     py: Python<'_>,
     source: &Source,
     options_json: &str,
+    model: Option<String>,
     cache: Option<PathBuf>,
     offline: Option<bool>,
 ) -> PyResult<Job> {
     let options: Diarization = from_json("diarize", options_json).or_raise(py)?;
     let input = source.take()?;
     let cancel = CancelToken::new();
-    let diarizer = Diarizer::at(store(cache, offline)).cancel_with(&cancel);
+    let mut diarizer = Diarizer::at(store(cache, offline)).cancel_with(&cancel);
+    if let Some(model) = model {
+        diarizer = diarizer.model(model);
+    }
     Job::start(py, cancel, move |events| {
         let transcript = diarizer.turns(input.open()?, &options)?;
         events.send("done", move |py| to_json(&transcript)?.into_py_any(py))

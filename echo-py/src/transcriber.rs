@@ -23,7 +23,7 @@ pub(crate) struct Native {
 
 /// Loads a model; events `download` and, with a [`Native`], `done`.
 #[pyfunction]
-#[pyo3(signature = (model, *, device, compute_type, threads, batch_size, aligner, cache, offline))]
+#[pyo3(signature = (model, *, device, compute_type, threads, batch_size, aligner, diarization_model, cache, offline))]
 #[expect(clippy::too_many_arguments, reason = "keywords in Python, and each a builder's method")]
 pub(crate) fn load(
     py: Python<'_>,
@@ -33,6 +33,7 @@ pub(crate) fn load(
     threads: Option<usize>,
     batch_size: Option<usize>,
     aligner: Option<String>,
+    diarization_model: Option<String>,
     cache: Option<PathBuf>,
     offline: Option<bool>,
 ) -> PyResult<Job> {
@@ -51,6 +52,9 @@ pub(crate) fn load(
     }
     if let Some(aligner) = aligner {
         builder = builder.aligner(aligner);
+    }
+    if let Some(model) = diarization_model {
+        builder = builder.diarization_model(model);
     }
     Job::start(py, cancel, move |events| {
         // The callback outlives this frame by its type, so it gets its own end of the channel.

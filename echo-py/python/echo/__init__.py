@@ -108,14 +108,19 @@ def diarize(
     source: AudioSource,
     *,
     sample_rate_hz: int | None = None,
+    model: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     offline: bool | None = None,
     **options: Unpack[Diarization],
 ) -> Transcript:
-    """Who speaks when, without what they say: a transcript of turns and speakers."""
+    """Who speaks when, without what they say: a transcript of turns and speakers.
+
+    ``model`` is the ``diarization_model`` of a :class:`Transcriber`.
+    """
     for name in options:
         if name not in Diarization.__annotations__:
             raise TypeError(f"unexpected keyword argument {name!r}")
     given = as_source(source, sample_rate_hz)
-    job = _echo.diarize(given, json.dumps(options), cache, offline)
+    named = None if model is None else os.fspath(model)
+    job = _echo.diarize(given, json.dumps(options), named, cache, offline)
     return Transcript.from_json(_jobs.finish(job))

@@ -72,6 +72,7 @@ def load(
     threads: int | None,
     batch_size: int | None,
     aligner: str | None,
+    diarization_model: str | None,
     cache: str | os.PathLike[str] | None,
     offline: bool | None,
 ) -> Job: ...
@@ -79,6 +80,7 @@ def load_audio(source: Source) -> Job: ...
 def diarize(
     source: Source,
     options_json: str,
+    model: str | None,
     cache: str | os.PathLike[str] | None,
     offline: bool | None,
 ) -> Job: ...

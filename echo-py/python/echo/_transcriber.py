@@ -35,6 +35,8 @@ class Transcriber:
     :param threads: threads for work on the CPU; one for each processor by default.
     :param batch_size: windows decoded at once in batched mode; 8 by default.
     :param aligner: an acoustic model of the language spoken, which places words better than attention.
+    :param diarization_model: what tells speakers apart: ``campplus`` (the default), ``community-1`` (needs
+        ``HF_TOKEN`` to be downloaded), a hub repository, or a folder laid out as that one.
     :param cache: the folder of the models; the user's cache folder by default.
     :param offline: open no socket; by default as ``HF_HUB_OFFLINE`` says.
     :param on_download: called while the model is downloaded.
@@ -49,11 +51,14 @@ class Transcriber:
         threads: int | None = None,
         batch_size: int | None = None,
         aligner: str | os.PathLike[str] | None = None,
+        diarization_model: str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         offline: bool | None = None,
         on_download: OnDownload | None = None,
     ) -> None:
-        job = _load(model, device, compute_type, threads, batch_size, aligner, cache, offline)
+        job = _load(
+            model, device, compute_type, threads, batch_size, aligner, diarization_model, cache, offline
+        )
         self._native: _echo.Native | None = _jobs.finish(job, None, on_download)
 
     @classmethod
@@ -66,12 +71,15 @@ class Transcriber:
         threads: int | None = None,
         batch_size: int | None = None,
         aligner: str | os.PathLike[str] | None = None,
+        diarization_model: str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         offline: bool | None = None,
         on_download: OnDownload | None = None,
     ) -> Self:
         """Loads a model without blocking the event loop."""
-        job = _load(model, device, compute_type, threads, batch_size, aligner, cache, offline)
+        job = _load(
+            model, device, compute_type, threads, batch_size, aligner, diarization_model, cache, offline
+        )
         transcriber = cls.__new__(cls)
         transcriber._native = await _jobs.finish_async(job, None, on_download)
         return transcriber
@@ -262,6 +270,7 @@ def _load(
     threads: int | None,
     batch_size: int | None,
     aligner: str | os.PathLike[str] | None,
+    diarization_model: str | os.PathLike[str] | None,
     cache: str | os.PathLike[str] | None,
     offline: bool | None,
 ) -> _echo.Job:
@@ -273,6 +282,7 @@ def _load(
         threads=_count("threads", threads),
         batch_size=_count("batch_size", batch_size),
         aligner=None if aligner is None else os.fspath(aligner),
+        diarization_model=None if diarization_model is None else os.fspath(diarization_model),
         cache=None if cache is None else os.fspath(cache),
         offline=offline,
     )

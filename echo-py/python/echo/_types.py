@@ -67,8 +67,8 @@ class Diarization(TypedDict, total=False):
     """At least so many speakers, where there is speech of so many."""
     max_speakers: int | None
     """At most so many speakers."""
-    clustering: Literal["average", "centroid"]
-    """How voices are clustered. Default ``average``."""
+    clustering: Literal["auto", "average", "centroid", "vbx"]
+    """How voices are clustered. Default ``auto``: ``vbx`` where the diarization model has a PLDA, else ``average``."""
     threshold: float | None
     """Voices farther apart than this are different speakers."""
     min_turn_ms: int
