@@ -127,7 +127,7 @@ pub(super) struct DiarizeArguments {
     #[arg(long, value_name = "DISTANCE")]
     threshold: Option<f32>,
 
-    /// What tells speakers apart: campplus (the default), community-1 (needs HF_TOKEN to be
+    /// What tells speakers apart: campplus (the default), community-1 (needs `HF_TOKEN` to be
     /// downloaded), a hub repository id, or a folder laid out as community-1.
     #[arg(long = "diarization-model", value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -325,7 +325,7 @@ pub(super) struct TranscribeArguments {
     #[arg(long, value_name = "N|A..B", requires = "diarize", value_parser = parse_speakers)]
     speakers: Option<Speakers>,
 
-    /// What tells speakers apart: campplus (the default), community-1 (needs HF_TOKEN to be
+    /// What tells speakers apart: campplus (the default), community-1 (needs `HF_TOKEN` to be
     /// downloaded), a hub repository id, or a folder laid out as community-1.
     #[arg(long, value_name = "MODEL", requires = "diarize")]
     pub(super) diarization_model: Option<String>,

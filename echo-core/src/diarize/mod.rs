@@ -103,10 +103,13 @@ pub(crate) struct Diarized {
     pub(crate) speakers: Vec<(SpeakerId, Vec<f32>)>,
 }
 
-/// The voices of all windows, with the window and local speaker that each one is.
+/// A window, and one of its local speakers.
+type LocalSpeaker = (usize, usize);
+
+/// The voices of all windows, with the local speaker that each one is.
 #[derive(Debug, Default)]
 struct Voices {
-    of: Vec<(usize, usize)>,
+    of: Vec<LocalSpeaker>,
     embeddings: Vec<Vec<f32>>,
     /// Filterbank frames in which each is alone.
     alone: Vec<usize>,
@@ -296,7 +299,7 @@ impl Voices {
         self,
         plda: Option<&Plda>,
         options: &Diarization,
-    ) -> (Vec<((usize, usize), usize)>, Vec<Vec<f32>>) {
+    ) -> (Vec<(LocalSpeaker, usize)>, Vec<Vec<f32>>) {
         let trusted = if plda.is_some() { VBX_TRUSTED_FRAMES } else { TRUSTED_FRAMES };
         let voice = |(embedding, alone): (Vec<f32>, usize)| Voice {
             // The PLDA's first mean is one of vectors as they are.

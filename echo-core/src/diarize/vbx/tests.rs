@@ -92,7 +92,7 @@ fn first_groups_and_labels_equal_the_reference() {
     let windows: Vec<usize> = (0..voices.len()).collect();
     let found = speakers(&voices, &windows, &plda, &SETTINGS);
     let wanted: Vec<usize> =
-        tensor(&golden, "responsibilities").chunks_exact(4).map(|row| likeliest(row)).collect();
+        tensor(&golden, "responsibilities").chunks_exact(4).map(likeliest).collect();
     let labels: Vec<usize> = found.labels.iter().map(|label| label.unwrap()).collect();
     assert!(is_renamed(&labels, &wanted), "{labels:?}");
 
