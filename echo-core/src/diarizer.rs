@@ -126,8 +126,8 @@ impl Diarizer {
         self.networks.speech(source.into(), options, &self.cancel)
     }
 
-    /// What a [`Transcriber`](crate::Transcriber) would hear at once in its batches: speech in chunks of at most one
-    /// window, without long silences.
+    /// What a [`Transcriber`](crate::Transcriber) would hear in its batches: speech in chunks of at most one
+    /// window, in order; a chunk with a long silence inside comes in parts.
     ///
     /// # Errors
     /// As for [`turns`](Self::turns).

@@ -75,7 +75,7 @@
 //! # Batched or sequential
 //!
 //! [`Mode::Batched`] finds speech, cuts it into chunks of at most 30 s where people pause, and
-//! decodes several at once: fast, and silence is never heard by the recogniser. [`Mode::Sequential`]
+//! decodes several at once: fast, and long silence is not heard by the recogniser. [`Mode::Sequential`]
 //! is the reference algorithm: each window starts where the last one's timestamps end, and earlier
 //! text guides later text. Both try again at higher temperatures when a text repeats itself or is
 //! too unlikely ([`DecodeOptions`]).

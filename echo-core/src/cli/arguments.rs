@@ -173,7 +173,7 @@ pub(super) struct SpeechArguments {
     #[arg(long, value_enum, default_value_t = VadArgument::Silero, value_name = "MODEL")]
     vad: VadArgument,
 
-    /// What the recogniser would hear at once, not where speech is.
+    /// What the recogniser would hear, not where speech is.
     #[arg(long)]
     pub(super) chunks: bool,
 

@@ -1,6 +1,7 @@
 //! Stages by themselves: speech and speakers without a recogniser.
 
 use super::networks::Networks;
+use super::speech::{Speech, clips};
 use crate::audio::{Audio, AudioOptions, AudioSource};
 use crate::error::Result;
 use crate::models::Download;
@@ -9,9 +10,7 @@ use crate::progress::{CancelToken, Progress, Stage};
 use crate::timeline::{Region, Turn};
 use crate::transcript::{SpeakerId, Transcript};
 use crate::vad::silero::Silero;
-use crate::vad::{Probabilities, chunks, regions};
-
-const SAMPLE_RATE_HZ: f64 = 16_000.0;
+use crate::vad::{Activity, Probabilities, everything, regions};
 
 /// Seconds of a source that are decoded, as a share of a run.
 const DECODING_SHARE: f64 = 0.05;
@@ -67,13 +66,8 @@ impl Networks {
     ) -> Result<Vec<Region>> {
         let (audio, probabilities) = self.listen(source, options, cancel)?;
         let n_samples = audio.samples().len();
-        let regions = match probabilities {
-            Some(probabilities) => regions::regions(&probabilities, n_samples, options),
-            None => everything(n_samples),
-        };
-        let bounds = Region::new(0.0, audio.duration());
-        let chunks = chunks::chunks(&regions, bounds, options);
-        Ok(chunks.into_iter().map(|chunk| chunk.span).collect())
+        let activity = Activity::new(probabilities.as_ref(), n_samples, options);
+        Ok(Speech::new(activity, &clips(&[], n_samples), options).heard())
     }
 
     /// A source and how likely speech is in it; `None` if nobody asks.
@@ -90,14 +84,6 @@ impl Networks {
         let model = options.model;
         let heard = self.speech_probabilities(model, &silero, audio.samples(), progress, cancel)?;
         Ok((audio, heard))
-    }
-}
-
-/// All of a source as one region, if there is anything.
-pub(super) fn everything(n_samples: usize) -> Vec<Region> {
-    match n_samples {
-        0 => Vec::new(),
-        n_samples => vec![Region::new(0.0, n_samples as f64 / SAMPLE_RATE_HZ)],
     }
 }
 

@@ -114,8 +114,7 @@ impl<I: Iterator<Item = AudioSource>> Many<I> {
         for (owner, source) in prepared.iter().enumerate() {
             if let Some(language) = source.transcript.language {
                 let samples = source.audio.samples();
-                let Speech { chunks: spans, regions } = &source.speech;
-                chunks.extend(speech::batch(samples, spans, regions, language));
+                chunks.extend(speech::batch(samples, &source.speech, language));
                 owners.resize(chunks.len(), owner);
             }
         }

@@ -172,7 +172,7 @@ impl Engine {
         let mut collector = Collector { placer, speaker, segments: Vec::new(), outlet };
         match options.mode {
             Mode::Batched => {
-                let chunks = speech::batch(samples, &speech.chunks, &speech.regions, language);
+                let chunks = speech::batch(samples, &speech, language);
                 self.run_batches(&chunks, options, &mut collector, cancel)?;
             }
             Mode::Sequential => {

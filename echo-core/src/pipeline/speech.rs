@@ -3,11 +3,13 @@
 use super::engine::Engine;
 use crate::error::Result;
 use crate::language::Language;
-use crate::options::TranscribeOptions;
+use crate::options::{TranscribeOptions, VadOptions};
 use crate::progress::CancelToken;
 use crate::timeline::Region;
-use crate::vad;
+use crate::vad::Activity;
+use crate::vad::chunks::chunks;
 use crate::whisper::batched::Chunk;
+use crate::whisper::excerpt::Excerpt;
 use crate::whisper::language;
 
 const SAMPLE_RATE_HZ: f64 = 16_000.0;
@@ -29,18 +31,17 @@ pub(super) fn clips(asked: &[Region], n_samples: usize) -> Vec<Region> {
     clips
 }
 
-/// Spans of one source as chunks for the recogniser.
+/// The chunks of one source for the recogniser.
 pub(super) fn batch<'a>(
     samples: &'a [f32],
-    spans: &[Region],
-    speech: &'a [Region],
+    speech: &'a Speech,
     language: Language,
 ) -> Vec<Chunk<'a>> {
     let chunk = |(index, &span): (usize, &Region)| {
         let is_first = index == 0;
-        Chunk { samples, span, language, is_first, speech }
+        Chunk { samples, span, language, is_first, speech: &speech.regions, sounds: &speech.sounds }
     };
-    spans.iter().enumerate().map(chunk).collect()
+    speech.chunks.iter().enumerate().map(chunk).collect()
 }
 
 /// Where somebody speaks in a source.
@@ -50,6 +51,32 @@ pub(super) struct Speech {
     pub(super) chunks: Vec<Region>,
     /// Where speech is, without the recogniser's padding.
     pub(super) regions: Vec<Region>,
+    /// What of the chunks is heard: all but long silences; empty if it is all of them.
+    sounds: Vec<Region>,
+}
+
+impl Speech {
+    /// What is heard in `clips` of a source.
+    pub(super) fn new(activity: Activity, clips: &[Region], options: &VadOptions) -> Self {
+        let Activity { speech: regions, mut sounds } = activity;
+        let mut spans = Vec::new();
+        for &clip in clips {
+            let inside: Vec<Region> =
+                regions.iter().filter_map(|region| region.intersection(&clip)).collect();
+            spans.extend(chunks(&inside, clip, options).into_iter().map(|chunk| chunk.span));
+        }
+        // What one window holds is understood best as it is.
+        if spans.len() == 1 {
+            sounds.clear();
+        }
+        Self { chunks: spans, regions, sounds }
+    }
+
+    /// What the recogniser hears.
+    pub(super) fn heard(&self) -> Vec<Region> {
+        let excerpts = self.chunks.iter().map(|&span| Excerpt::new(span, &self.sounds));
+        excerpts.flat_map(|excerpt| excerpt.parts().to_vec()).collect()
+    }
 }
 
 impl Engine {
@@ -61,16 +88,11 @@ impl Engine {
         progress: &mut dyn FnMut(f64) -> Result<()>,
         cancel: &CancelToken,
     ) -> Result<Speech> {
-        let regions = self.speech_regions(samples, &options.vad, progress, cancel)?;
-        let clips = clips(&options.clips, samples.len());
-        let mut spans = Vec::new();
-        for clip in clips {
-            let inside: Vec<Region> =
-                regions.iter().filter_map(|region| region.intersection(&clip)).collect();
-            let chunks = vad::chunks::chunks(&inside, clip, &options.vad);
-            spans.extend(chunks.into_iter().map(|chunk| chunk.span));
-        }
-        Ok(Speech { chunks: spans, regions })
+        let (vad, networks) = (&options.vad, &self.networks);
+        let probabilities =
+            networks.speech_probabilities(vad.model, &self.vad, samples, progress, cancel)?;
+        let activity = Activity::new(probabilities.as_ref(), samples.len(), vad);
+        Ok(Speech::new(activity, &clips(&options.clips, samples.len()), vad))
     }
 
     /// Every language with its probability: of the first chunk if that is clear, else the mean over
@@ -84,8 +106,9 @@ impl Engine {
         let mut sums: Vec<(Language, f32)> = Vec::new();
         let mut n_heard = 0.0;
         for &span in chunks.iter().take(MAX_LANGUAGE_CHUNKS) {
-            let chunk = batch(samples, &[span], &[], Language::ENGLISH);
-            let table = language::of_chunk(&self.recognizer, &chunk[0], cancel)?;
+            let language = Language::ENGLISH;
+            let chunk = Chunk { samples, span, language, is_first: true, speech: &[], sounds: &[] };
+            let table = language::of_chunk(&self.recognizer, &chunk, cancel)?;
             n_heard += 1.0;
             for (language, probability) in table {
                 match sums.iter_mut().find(|(other, _)| *other == language) {
@@ -114,5 +137,18 @@ mod tests {
         let asked = [Region::new(8.0, 12.0), Region::new(1.0, 2.0), Region::new(20.0, 30.0)];
         let clips = clips(&asked, 160_000);
         assert_eq!(clips, [Region::new(1.0, 2.0), Region::new(8.0, 10.0)]);
+    }
+
+    #[test]
+    fn long_silences_are_left_out_where_one_window_does_not_hold_it_all() {
+        let heard = |speech: &[(f64, f64)]| {
+            let speech: Vec<Region> = speech.iter().map(|&(s, e)| Region::new(s, e)).collect();
+            let activity = Activity { sounds: speech.clone(), speech };
+            let clips = [Region::new(0.0, 60.0)];
+            Speech::new(activity, &clips, &VadOptions::default()).heard()
+        };
+        assert_eq!(heard(&[(1.0, 10.0), (12.0, 25.0)]).len(), 1, "a window holds it");
+        let parts = heard(&[(1.0, 10.0), (12.0, 25.0), (26.0, 50.0)]);
+        assert_eq!((parts[0].end, parts[1].start), (10.25, 11.8));
     }
 }

@@ -1,7 +1,7 @@
 //! Regions merged into chunks that fit one window of the recogniser.
 //!
-//! As in WhisperX, a chunk is one contiguous piece of the source, so that times inside it are times
-//! of the source. Unlike there, it ends at the longest pause in the last third of what fits, most
+//! As in WhisperX, a chunk is one stretch of the source; what of its silence is heard is for the
+//! recogniser to say. Unlike there, it ends at the longest pause in the last third of what fits, most
 //! often the end of a sentence, and before any long silence, even if more would fit: the recogniser
 //! should not spend its window, or its fancy, on silence. A chunk is padded on both sides, but never
 //! beyond the middle of the pause to its neighbour. At the ends of a recording

@@ -10,6 +10,8 @@ pub(crate) mod regions;
 pub(crate) mod silero;
 
 use crate::error::Result;
+use crate::options::VadOptions;
+use crate::timeline::Region;
 
 /// Sample rate of everything here.
 const SAMPLE_RATE_HZ: usize = 16_000;
@@ -23,6 +25,40 @@ pub(crate) trait Vad: Send + Sync {
         samples: &[f32],
         progress: &mut dyn FnMut(f64) -> Result<()>,
     ) -> Result<Probabilities>;
+}
+
+/// What is heard in a source.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Activity {
+    /// Regions of speech, in order and apart.
+    pub(crate) speech: Vec<Region>,
+    /// All but sure silence, in order and apart.
+    pub(crate) sounds: Vec<Region>,
+}
+
+impl Activity {
+    /// What probabilities say of a source of `n_samples`; all of it is speech if there are none.
+    pub(crate) fn new(
+        probabilities: Option<&Probabilities>,
+        n_samples: usize,
+        options: &VadOptions,
+    ) -> Self {
+        match probabilities {
+            Some(probabilities) => Self {
+                speech: regions::regions(probabilities, n_samples, options),
+                sounds: regions::sounds(probabilities, n_samples),
+            },
+            None => Self { speech: everything(n_samples), sounds: everything(n_samples) },
+        }
+    }
+}
+
+/// All of a source as one region, if there is anything.
+pub(crate) fn everything(n_samples: usize) -> Vec<Region> {
+    match n_samples {
+        0 => Vec::new(),
+        n_samples => vec![Region::new(0.0, n_samples as f64 / SAMPLE_RATE_HZ as f64)],
+    }
 }
 
 /// Probabilities of speech, frame after frame without gaps.

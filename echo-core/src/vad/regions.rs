@@ -4,7 +4,7 @@
 //! at `onset`, closes at the first frame below `offset` once that has lasted `min_silence_ms`, is
 //! kept if longer than `min_speech_ms`. [`regions`], for the recogniser, are where speech is and no more:
 //! [`super::chunks`] pads what it hears. [`marked`] regions are for people: padded, and never
-//! cut. Speech too long for a chunk is cut by a rule of its own: at the deepest pause in
+//! cut. [`sounds`] are all but long and sure silences. Speech too long for a chunk is cut by a rule of its own: at the deepest pause in
 //! the second half of what fits, where depth is how far probability stays below `onset`, summed over
 //! the pause. Only where there is no pause of 100 ms is it cut at its least probable frame.
 
@@ -13,6 +13,12 @@ use std::ops::Range;
 use super::{Probabilities, SAMPLE_RATE_HZ, chunks};
 use crate::options::VadOptions;
 use crate::timeline::Region;
+
+/// Below this probability, silence is sure: what is quiet or far away is above it.
+const SURE_SILENCE: f32 = 0.07;
+
+/// Silence of this length inside a chunk is worth leaving out, in milliseconds.
+const LONG_SILENCE_MS: u32 = 1000;
 
 /// What counts as a pause to cut at: 3 frames, 96 ms.
 const MIN_PAUSE_MS: usize = 96;
@@ -33,6 +39,19 @@ pub(crate) fn regions(
         cut(&probabilities.values, stretch, most_frames, frame, options.onset, &mut speech);
     }
     long_enough(speech, frame, samples, options)
+}
+
+/// All of a source but the silences of a second and more that are sure, in order and apart.
+pub(crate) fn sounds(probabilities: &Probabilities, samples: usize) -> Vec<Region> {
+    let options = VadOptions {
+        onset: SURE_SILENCE,
+        offset: SURE_SILENCE,
+        min_speech_ms: 0,
+        min_silence_ms: LONG_SILENCE_MS,
+        ..VadOptions::default()
+    };
+    let stretches = stretches(probabilities, samples, &options);
+    long_enough(stretches, probabilities.frame_samples, samples, &options)
 }
 
 /// Regions of speech as people mark them, in order and apart: padded by `pad_ms`, merged where that
@@ -190,6 +209,18 @@ mod tests {
 
     fn bare() -> VadOptions {
         VadOptions { pad_ms: 0, ..VadOptions::default() }
+    }
+
+    #[test]
+    fn only_long_and_sure_silence_is_no_sound() {
+        let runs = [(0.01, 9), (0.3, 5), (0.06, 33), (0.9, 4), (0.01, 20), (0.9, 4), (0.08, 99)];
+        let values: Vec<f32> =
+            runs.iter().flat_map(|&(value, frames)| std::iter::repeat_n(value, frames)).collect();
+        let samples = values.len() * FRAME;
+        let found = sounds(&Probabilities { frame_samples: FRAME, values }, samples);
+        let frames = found.iter().map(|sound| sound.start / 0.032..sound.end / 0.032);
+        let frames: Vec<_> = frames.map(|f| f.start.round() as u32..f.end.round() as u32).collect();
+        assert_eq!(frames, [9..14, 47..174]);
     }
 
     #[test]

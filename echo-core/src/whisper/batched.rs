@@ -4,11 +4,13 @@
 //! through the encoder and the decoder together; those that finish leave the batch. A window whose
 //! text fails its tests is tried again at higher temperatures, and a window that was understood only
 //! up to some point, or whose text passes over speech, is heard again from there: faster-whisper's
-//! and WhisperX's batches do neither and lose text. Chunks may come from several sources.
+//! and WhisperX's batches do neither and lose text. Chunks may come from several sources. Long
+//! silences inside a chunk are left out, see [`Excerpt`].
 
 use super::Recognizer;
 use super::decode::prompt::Prompts;
 use super::decode::{Decoded, Decoder, Job};
+use super::excerpt::Excerpt;
 use super::language;
 use super::network::Encoded;
 use super::segments;
@@ -53,19 +55,20 @@ pub(crate) struct Chunk<'a> {
     pub(crate) is_first: bool,
     /// Where speech is in its source, in order; empty if nobody looked.
     pub(crate) speech: &'a [Region],
+    /// Where its source is not surely silent, in order; empty if all of the chunk is to be heard.
+    pub(crate) sounds: &'a [Region],
 }
 
 impl Chunk<'_> {
     /// The features of the chunk: a recording of its own, with its own maximum.
     pub(crate) fn mel(&self, log_mel: &LogMel) -> Mel {
-        mel(log_mel, self.samples, self.span)
+        self.mel_of(&Excerpt::new(self.span, self.sounds), log_mel)
     }
-}
 
-fn mel(log_mel: &LogMel, samples: &[f32], span: Region) -> Mel {
-    let at = |seconds: f64| ((seconds * SAMPLE_RATE_HZ).round() as usize).min(samples.len());
-    let samples = &samples[at(span.start)..at(span.end)];
-    log_mel.window(samples, 0, samples.len() / HOP_SAMPLES, None)
+    fn mel_of(&self, excerpt: &Excerpt, log_mel: &LogMel) -> Mel {
+        let samples = excerpt.samples(self.samples);
+        log_mel.window(&samples, 0, samples.len() / HOP_SAMPLES, None)
+    }
 }
 
 /// A chunk, or what is left of it after a window.
@@ -225,12 +228,18 @@ impl<'a> Batches<'a> {
     /// sound, where the device hears fewer frames in less time.
     fn mel(&self, work: &Work) -> Mel {
         let Recognizer { network, log_mel, .. } = self.recognizer;
-        let mut mel = mel(log_mel, self.chunks[work.chunk].samples, work.span);
+        let excerpt = self.excerpt(work);
+        let mut mel = self.chunks[work.chunk].mel_of(&excerpt, log_mel);
         if network.hears_short_windows() && !self.is_alone(work) {
-            let seconds = work.span.duration() + SILENCE_SECONDS;
+            let seconds = excerpt.duration() + SILENCE_SECONDS;
             mel.shorten((seconds * FRAMES_PER_SECOND).ceil() as usize);
         }
         mel
+    }
+
+    /// What a window hears.
+    fn excerpt(&self, work: &Work) -> Excerpt {
+        Excerpt::new(work.span, self.chunks[work.chunk].sounds)
     }
 
     /// Whether a window holds all of its source.
@@ -255,7 +264,7 @@ impl<'a> Batches<'a> {
             }
             windows.push(words::Window {
                 index,
-                span: work.span,
+                excerpt: self.excerpt(work),
                 limit: heard.rest.map_or(work.span.end, |rest| rest.start),
                 language: languages[index],
                 samples: self.chunks[work.chunk].samples,
@@ -290,7 +299,13 @@ impl<'a> Batches<'a> {
         }
         let tokenizer = &self.recognizer.tokenizer;
         let Region { start, end } = work.span;
-        let mut cut = segments::cut(tokenizer, &decoded.tokens, work.span.duration());
+        let excerpt = self.excerpt(work);
+        let mut cut = segments::cut(tokenizer, &decoded.tokens, excerpt.duration());
+        for piece in cut.pieces.iter_mut().chain(&mut cut.open) {
+            piece.start = excerpt.begin(piece.start) - start;
+            piece.end = excerpt.end(piece.end) - start;
+        }
+        cut.understood = excerpt.begin(cut.understood) - start;
         let speech = self.chunks[work.chunk].speech;
         if let Some(last) = skipped::gap(&cut.pieces, work.span, speech) {
             // What follows is heard anew, from where speech was passed over.
@@ -373,6 +388,7 @@ mod tests {
             language: Language::ENGLISH,
             is_first: index == 0,
             speech,
+            sounds: &[],
         };
         (0..samples.len() / SAMPLES).map(chunk).collect()
     }

@@ -266,6 +266,7 @@ fn batched_windows_say_what_they_say_in_faster_whisper() {
         language: Language::ENGLISH,
         is_first: start == 0.0,
         speech: &[],
+        sounds: &[],
     };
     let chunks: Vec<Chunk<'_>> = golden.spans.iter().map(chunk).collect();
     for (name, reference) in &golden.runs {

@@ -3,6 +3,7 @@
 pub(crate) mod batched;
 pub(crate) mod config;
 pub(crate) mod decode;
+pub(crate) mod excerpt;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]

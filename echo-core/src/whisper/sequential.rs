@@ -9,6 +9,7 @@
 use super::Recognizer;
 use super::decode::prompt::Prompts;
 use super::decode::{Decoded, Decoder, Job};
+use super::excerpt::Excerpt;
 use super::language;
 use super::network::Encoded;
 use super::segments::{self, Piece};
@@ -168,7 +169,7 @@ impl<'a> Walk<'a> {
             let (speech, segments) = (self.speech, &mut *found);
             let words = words::Window {
                 index: 0,
-                span,
+                excerpt: Excerpt::whole(span),
                 limit,
                 language,
                 samples: self.samples,

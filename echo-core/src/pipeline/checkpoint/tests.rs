@@ -49,6 +49,7 @@ fn chunks(count: usize) -> Vec<Chunk<'static>> {
         language,
         is_first: index == 0,
         speech: &[],
+        sounds: &[],
     };
     (0..count).map(chunk).collect()
 }

@@ -16,6 +16,7 @@ use std::ops::Range;
 use self::dtw::Fit;
 use self::rules::Span;
 use super::Recognizer;
+use super::excerpt::Excerpt;
 use super::network::Encoded;
 use super::tokenizer::{TextPiece, Tokenizer};
 use crate::error::Result;
@@ -49,8 +50,8 @@ const MAX_TOKENS_AT_ONCE: usize = 512;
 pub(crate) struct Window<'a> {
     /// Its place among the encoded windows.
     pub(crate) index: usize,
-    /// Which part of the source it is, in seconds.
-    pub(crate) span: Region,
+    /// What it hears of the source.
+    pub(crate) excerpt: Excerpt,
     /// No word ends later than this, in seconds: what follows is heard again.
     pub(crate) limit: f64,
     pub(crate) language: Language,
@@ -65,10 +66,11 @@ pub(crate) struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// The samples of its span.
+    /// The samples from its first moment to its last one.
     fn sound(&self) -> &[f32] {
         let at = |seconds: f64| ((seconds * SAMPLE_RATE_HZ) as usize).min(self.samples.len());
-        let (start, end) = (at(self.span.start), at(self.span.end));
+        let span = self.excerpt.span();
+        let (start, end) = (at(span.start), at(span.end));
         &self.samples[start..end.max(start)]
     }
 
@@ -105,7 +107,7 @@ pub(crate) fn find(
         let attention = recognizer.network.session(encoded, &places)?.alignment(&tokens)?;
         let told = &prompts[first..end];
         for ((window, told), attention) in windows[first..end].iter_mut().zip(told).zip(attention) {
-            let fit = Fit::new(&attention, told.tokens.len(), FRAMES, n_frames(window.span));
+            let fit = Fit::new(&attention, told.tokens.len(), FRAMES, n_frames(&window.excerpt));
             place(tokenizer, window, told, &fit);
         }
         first = end;
@@ -140,15 +142,16 @@ impl Told {
 }
 
 /// Encoder frames that hold sound of the window.
-fn n_frames(span: Region) -> usize {
-    ((span.duration() / SECONDS_PER_FRAME).round() as usize).clamp(1, FRAMES)
+fn n_frames(excerpt: &Excerpt) -> usize {
+    ((excerpt.duration() / SECONDS_PER_FRAME).round() as usize).clamp(1, FRAMES)
 }
 
 /// Gives the segments of a window their words.
 fn place(tokenizer: &Tokenizer, window: &mut Window<'_>, told: &Told, fit: &Fit) {
-    let frames = speech_frames(window.span, window.speech, fit.n_frames);
+    let frames = speech_frames(&window.excerpt, window.speech, fit.n_frames);
     let onsets = fit.select(told.predictions.clone(), &frames).onsets();
-    let clock = Clock { frames: &frames, onsets: &onsets, start: window.span.start };
+    let clock = Clock { frames: &frames, onsets: &onsets, excerpt: &window.excerpt };
+    let start = clock.excerpt.span().start;
     let is_unspaced = window.language.is_unspaced();
     let mut first_token = 0;
     let mut spans: Vec<Vec<Span>> = Vec::with_capacity(window.segments.len());
@@ -178,9 +181,9 @@ fn place(tokenizer: &Tokenizer, window: &mut Window<'_>, told: &Told, fit: &Fit)
         first_token += tokens.len();
         spans.push(own);
     }
-    let quiet = pauses::quiet_moments(window.sound(), window.span.start);
+    let quiet = pauses::quiet_moments(window.sound(), start);
     pauses::snap(&mut spans.iter_mut().flatten().collect::<Vec<_>>(), &quiet);
-    rules::correct(window.segments, &mut spans, window.span.start, window.limit);
+    rules::correct(window.segments, &mut spans, start, window.limit);
     for (segment, spans) in window.segments.iter_mut().zip(spans) {
         for (word, span) in segment.words.iter_mut().zip(spans) {
             (word.start, word.end) = (milliseconds(span.start), milliseconds(span.end));
@@ -211,12 +214,13 @@ fn mean_probability(logprobs: &[f32]) -> Option<f32> {
 }
 
 /// The frames of a window in which somebody speaks; all of them if nobody looked or nobody does.
-fn speech_frames(span: Region, speech: &[Region], n_frames: usize) -> Vec<usize> {
-    let from = speech.partition_point(|region| region.end + PAD_AFTER <= span.start);
+fn speech_frames(excerpt: &Excerpt, speech: &[Region], n_frames: usize) -> Vec<usize> {
+    let start = excerpt.span().start;
+    let from = speech.partition_point(|region| region.end + PAD_AFTER <= start);
     let mut regions = speech.get(from..).unwrap_or_default().iter().peekable();
     let mut frames = Vec::with_capacity(n_frames);
     for frame in 0..n_frames {
-        let middle = span.start + (frame as f64 + 0.5) * SECONDS_PER_FRAME;
+        let middle = excerpt.begin((frame as f64 + 0.5) * SECONDS_PER_FRAME);
         while regions.next_if(|region| region.end + PAD_AFTER <= middle).is_some() {}
         if regions.peek().is_some_and(|region| region.start - PAD_BEFORE <= middle) {
             frames.push(frame);
@@ -231,8 +235,8 @@ struct Clock<'a> {
     frames: &'a [usize],
     /// Where among them each token begins, and then the end of text.
     onsets: &'a [usize],
-    /// Where the window starts.
-    start: f64,
+    /// What the window hears.
+    excerpt: &'a Excerpt,
 }
 
 impl Clock<'_> {
@@ -242,9 +246,10 @@ impl Clock<'_> {
         // Up to the last frame of the word, which a pause may part from the next word's first.
         let last =
             if end > first { self.frames.get(end - 1)? + 1 } else { *self.frames.get(first)? };
-        let seconds = |frame: usize| self.start + frame as f64 * SECONDS_PER_FRAME;
-        let start = seconds(*self.frames.get(first)?) + LEAD;
-        Some(Span { start, end: (seconds(last) + LEAD).max(start), ends_sentence: false })
+        let seconds = |frame: usize| frame as f64 * SECONDS_PER_FRAME;
+        let start = self.excerpt.begin(seconds(*self.frames.get(first)?)) + LEAD;
+        let end = self.excerpt.end(seconds(last)) + LEAD;
+        Some(Span { start, end: end.max(start), ends_sentence: false })
     }
 }
 

@@ -30,14 +30,23 @@ fn fit(looks: &[std::ops::Range<usize>], n_frames: usize) -> Fit {
 
 /// Words of " hello world." with one token a letter or so, each 10 frames long from frame 50 on.
 fn placed(speech: &[Region], shift: impl Fn(usize) -> usize) -> (Segment, Vec<(String, f64, f64)>) {
+    placed_in(Excerpt::whole(Region::new(100.0, 110.0)), speech, shift)
+}
+
+/// The same in what a window hears.
+fn placed_in(
+    excerpt: Excerpt,
+    speech: &[Region],
+    shift: impl Fn(usize) -> usize,
+) -> (Segment, Vec<(String, f64, f64)>) {
     let tokenizer = small();
     let mut segments = [segment(&tokenizer, " lo world.")];
     let tokens = segments[0].decoding.as_ref().unwrap().tokens.clone();
     let looks: Vec<_> = (0..=tokens.len()).map(|t| shift(t)..shift(t + 1)).collect();
     let mut window = Window {
         index: 0,
-        span: Region::new(100.0, 110.0),
-        limit: 110.0,
+        limit: excerpt.span().end,
+        excerpt,
         language: Language::ENGLISH,
         samples: &[],
         speech,
@@ -49,6 +58,16 @@ fn placed(speech: &[Region], shift: impl Fn(usize) -> usize) -> (Segment, Vec<(S
     let [segment] = segments;
     let words = segment.words.iter().map(|w| (w.text.clone(), w.start, w.end)).collect();
     (segment, words)
+}
+
+#[test]
+fn words_behind_a_silence_that_was_left_out_lie_behind_it() {
+    let sounds = [Region::new(100.0, 101.15), Region::new(104.6, 114.0)];
+    let excerpt = Excerpt::new(Region::new(100.0, 114.0), &sounds);
+    // " lo" is before the join at 1.4 s of the window, " world." behind it.
+    let (segment, words) = placed_in(excerpt, &sounds, |token| 50 + 10 * token);
+    assert_eq!(words, [("lo".into(), 101.24, 101.4), ("world.".into(), 104.54, 105.44)]);
+    assert_eq!((segment.start, segment.end), (101.24, 105.44));
 }
 
 #[test]
@@ -75,12 +94,12 @@ fn a_pause_belongs_to_no_word() {
 
 #[test]
 fn frames_without_speech_are_left_out() {
-    let span = Region::new(10.0, 11.0);
+    let span = Excerpt::whole(Region::new(10.0, 11.0));
     let speech = [Region::new(0.0, 9.9), Region::new(10.6, 10.615), Region::new(20.0, 21.0)];
-    let frames = speech_frames(span, &speech, 50);
+    let frames = speech_frames(&span, &speech, 50);
     assert_eq!(frames, (0..5).chain(25..41).collect::<Vec<_>>());
-    assert_eq!(speech_frames(span, &[], 50).len(), 50);
-    assert_eq!(speech_frames(span, &[Region::new(0.0, 5.0)], 50).len(), 50);
+    assert_eq!(speech_frames(&span, &[], 50).len(), 50);
+    assert_eq!(speech_frames(&span, &[Region::new(0.0, 5.0)], 50).len(), 50);
 }
 
 #[derive(Deserialize)]
@@ -125,7 +144,7 @@ fn tokens_begin_where_the_reference_says() {
         segments[0].decoding = Some(Decoding { tokens, ..Decoding::default() });
         let window = Window {
             index: 0,
-            span: Region::new(0.0, audio.duration()),
+            excerpt: Excerpt::whole(Region::new(0.0, audio.duration())),
             limit: audio.duration(),
             language: clip.language,
             samples,
@@ -136,7 +155,7 @@ fn tokens_begin_where_the_reference_says() {
         let told = Told::new(tokenizer, &window, Task::Transcribe, 448);
         let mut session = recognizer.network.session(&encoded, &[0]).unwrap();
         let attention = session.alignment(&[&told.tokens]).unwrap();
-        let fit = Fit::new(&attention[0], told.tokens.len(), FRAMES, n_frames(window.span));
+        let fit = Fit::new(&attention[0], told.tokens.len(), FRAMES, n_frames(&window.excerpt));
         let frames: Vec<usize> = (0..fit.n_frames).collect();
         let onsets = fit.select(told.predictions.clone(), &frames).onsets();
         let (text, pieces) = tokenizer.pieces(&clip.tokens);
