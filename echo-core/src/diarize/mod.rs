@@ -10,9 +10,9 @@
 //!
 //! Embeddings are those of [`campplus`], clustered by average linkage, or of [`resnet34`], clustered
 //! by VBx where a PLDA comes with it. Source: pyannote.audio's pipeline (Bredin 2023), with average
-//! linkage, which suits CAM++ better than centroid linkage, and less overlap of windows. Memory: 0.3 kB for each second of sound and
-//! 1.5 kB for each window's voices; time is linear but for the clustering of the first four
-//! thousand vectors, see [`cluster`].
+//! linkage, which suits CAM++ better than centroid linkage, and less overlap of windows. Memory:
+//! 0.3 kB for each second of sound and 1.5 kB for each window's voices; time is linear but for the
+//! clustering of the first four thousand vectors, see [`cluster`].
 
 pub(crate) mod assign;
 mod campplus;
