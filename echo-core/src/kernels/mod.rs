@@ -153,6 +153,8 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn hears_short_windows(&self) -> bool {
         false
     }
+    /// Gives back what only an encoder has use for: many windows were encoded, their texts come now.
+    fn end_encoding(&self) {}
     /// Token plus position embeddings, `(tokens, d_model)`.
     fn embed(
         &self,

@@ -205,8 +205,8 @@ impl<'a> Batches<'a> {
         batch: &[Work],
         cancel: &CancelToken,
     ) -> Result<Vec<(Vec<Segment>, Option<Region>)>> {
-        let mels: Vec<Mel> = batch.iter().map(|work| self.mel(work)).collect();
-        let encoded = self.recognizer.network.encode(&mels, cancel)?;
+        let mels = batch.iter().map(|work| self.mel(work)).collect();
+        let encoded = self.recognizer.network.encode(mels, cancel)?;
         let languages = self.languages(batch, &encoded)?;
         let mut jobs = Vec::with_capacity(batch.len());
         for (window, (work, &language)) in batch.iter().zip(&languages).enumerate() {

@@ -96,7 +96,7 @@ impl Network for FakeNetwork {
         &self.config
     }
 
-    fn encode(&self, mels: &[Mel], _: &CancelToken) -> Result<Encoded> {
+    fn encode(&self, mels: Vec<Mel>, _: &CancelToken) -> Result<Encoded> {
         self.encoded.lock().unwrap().push(mels.len());
         let names: Vec<f32> = mels.iter().map(|mel| mel.values[0]).collect();
         Ok(Encoded { windows: names.len(), state: Box::new(names) })

@@ -139,7 +139,7 @@ fn modes_agree(name: &str) {
     assert_eq!(samples.len(), (clip.seconds_used * 16_000.0).round() as usize);
     let mel = recognizer.log_mel.window(&samples, 0, samples.len() / HOP_SAMPLES, None);
     let cancel = CancelToken::new();
-    let encoded = network.encode(&[mel], &cancel).unwrap();
+    let encoded = network.encode(vec![mel], &cancel).unwrap();
     for (mode, expected) in &clip.modes {
         let options = expected.options.decode_options();
         let task = expected.options.task;
@@ -240,7 +240,7 @@ impl Network for Whole {
         self.0.config()
     }
 
-    fn encode(&self, mels: &[Mel], cancel: &CancelToken) -> Result<Encoded> {
+    fn encode(&self, mels: Vec<Mel>, cancel: &CancelToken) -> Result<Encoded> {
         self.0.encode(mels, cancel)
     }
 

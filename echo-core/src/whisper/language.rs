@@ -18,7 +18,7 @@ pub(crate) fn of_chunk(
     if !tokenizer.is_multilingual {
         return Ok(vec![(Language::ENGLISH, 1.0)]);
     }
-    let encoded = network.encode(&[chunk.mel(&recognizer.log_mel)], cancel)?;
+    let encoded = network.encode(vec![chunk.mel(&recognizer.log_mel)], cancel)?;
     let tables = probabilities(network, tokenizer, &encoded, &[0])?;
     Ok(tables.into_iter().next().unwrap_or_default())
 }

@@ -156,10 +156,13 @@ impl<B: Backend> Network for Whisper<B> {
         &self.config
     }
 
-    fn encode(&self, mels: &[Mel], cancel: &CancelToken) -> Result<Encoded> {
+    fn encode(&self, mels: Vec<Mel>, cancel: &CancelToken) -> Result<Encoded> {
         let mut layers: Vec<B::Cross> = Vec::with_capacity(self.decoder.layers.len());
-        for mels in mels.chunks(self.backend.encoder_batch()) {
-            let encoded = self.run_encoder(mels, cancel)?;
+        let windows = mels.len();
+        let mut rest = mels.into_iter();
+        while rest.len() > 0 {
+            let mels: Vec<Mel> = rest.by_ref().take(self.backend.encoder_batch()).collect();
+            let encoded = self.run_encoder(&mels, cancel)?;
             let heads = self.config.decoder_heads;
             for (index, layer) in self.decoder.layers.iter().enumerate() {
                 cancel.check()?;
@@ -170,7 +173,10 @@ impl<B: Backend> Network for Whisper<B> {
                 }
             }
         }
-        Ok(Encoded { windows: mels.len(), state: Box::new(layers) })
+        if windows > 1 {
+            self.backend.end_encoding();
+        }
+        Ok(Encoded { windows, state: Box::new(layers) })
     }
 
     fn hears_short_windows(&self) -> bool {

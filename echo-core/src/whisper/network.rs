@@ -24,8 +24,9 @@ pub(crate) trait Network: Send + Sync {
     /// Sizes and special tables.
     fn config(&self) -> &WhisperConfig;
 
-    /// Runs the encoder once over a batch of windows; looks at `cancel` before every layer.
-    fn encode(&self, mels: &[Mel], cancel: &CancelToken) -> Result<Encoded>;
+    /// Runs the encoder once over a batch of windows, whose features are dropped as they are done with;
+    /// looks at `cancel` before every layer.
+    fn encode(&self, mels: Vec<Mel>, cancel: &CancelToken) -> Result<Encoded>;
 
     /// Whether windows may be shorter than 30 s, each by itself, and take less time then.
     fn hears_short_windows(&self) -> bool {

@@ -113,7 +113,7 @@ impl RandomNetwork {
         let mels: Vec<Mel> = vec![Mel { n_mels: config.n_mels, values }; batch];
         let cancel = CancelToken::default();
         let start = Instant::now();
-        let encoded = self.network.encode(&mels, &cancel)?;
+        let encoded = self.network.encode(mels, &cancel)?;
         let windows: Vec<usize> = (0..batch).collect();
         let mut session = self.network.session(&encoded, &windows)?;
         let last = PROMPT.len() - 1;

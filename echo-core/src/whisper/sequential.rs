@@ -220,7 +220,7 @@ impl<'a> Walk<'a> {
         let Recognizer { network, tokenizer, log_mel } = self.recognizer;
         let maximum = Some(self.maximum);
         let mel = log_mel.window(self.samples, window.start, window.frames, maximum);
-        let encoded = network.encode(&[mel], cancel)?;
+        let encoded = network.encode(vec![mel], cancel)?;
         let mut language = self.language;
         if self.options.multilingual {
             let tables = language::probabilities(&**network, tokenizer, &encoded, &[0])?;

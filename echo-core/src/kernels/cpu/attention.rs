@@ -379,13 +379,16 @@ unsafe fn raise<V: Vector>(largest: &mut [f32], scores: Target, width: usize) {
     }
 }
 
+/// Lanes of a remembered key or value are filled up with zeros to a multiple of this: whole vectors.
+pub(super) const PAST_LANES: usize = 16;
+
 /// One query of one head and the past it looks at.
 #[derive(Debug)]
 pub(super) struct AttendPast<'a> {
     pub(super) query: *const f32,
     /// Where the key and behind it the value of each position lie, of some head.
     pub(super) past: &'a [View],
-    /// How much further on those of this head lie.
+    /// How many words further on those of this head lie.
     pub(super) offset: usize,
     pub(super) d_head: usize,
     pub(super) scale: f32,
@@ -394,62 +397,77 @@ pub(super) struct AttendPast<'a> {
     pub(super) output: *mut f32,
 }
 
-/// Attends from one query to keys and values that lie anywhere.
+impl AttendPast<'_> {
+    /// Where the key of a position lies, in whatever it is stored.
+    #[inline(always)]
+    fn key(&self, place: &View) -> *const u8 {
+        place.data.wrapping_add(self.offset).cast()
+    }
+}
+
+/// Attends from one query to keys and values that lie anywhere, stored as lanes of `L`.
 ///
 /// # Safety
-/// The instruction set of `V` is there, pointers are valid for the sizes given, and no other thread
+/// The instruction set of `L` is there, pointers are valid for the sizes given, and no other thread
 /// writes the same output.
 #[inline(always)]
-pub(super) unsafe fn attend_past<V: Vector>(job: &AttendPast<'_>) {
-    let d_head = job.d_head;
-    let whole = d_head - d_head % V::LEN;
-    for (index, key) in job.past.iter().enumerate() {
-        let key = key.data.add(job.offset);
-        let mut sum = V::splat(0.0);
-        for c in (0..whole).step_by(V::LEN) {
-            sum = V::load(job.query.add(c)).mul_add(V::load(key.add(c)), sum);
+pub(super) unsafe fn attend_past<L: Lane<Weights = <L as Lane>::Vector>>(job: &AttendPast<'_>) {
+    let lanes = L::Vector::LEN;
+    for (index, place) in job.past.iter().enumerate() {
+        let key = job.key(place);
+        let mut sum = L::Vector::splat(0.0);
+        for column in (0..job.d_head).step_by(lanes) {
+            let query = load_up_to::<L::Vector>(job.query.add(column), job.d_head - column);
+            sum = query.mul_add(L::weights(key.add(column * L::WEIGHT_BYTES)), sum);
         }
-        let mut score = sum.sum();
-        for c in whole..d_head {
-            score += *job.query.add(c) * *key.add(c);
-        }
-        *job.scratch.add(index) = score * job.scale;
+        *job.scratch.add(index) = sum.sum() * job.scale;
     }
-    let padded = job.past.len().next_multiple_of(V::LEN);
+    let padded = job.past.len().next_multiple_of(lanes);
     for index in job.past.len()..padded {
         *job.scratch.add(index) = MASKED;
     }
-    let share = softmax_row::<V>(job.scratch, padded);
+    let share = softmax_row::<L::Vector>(job.scratch, padded);
     let mut column = 0;
-    while column + 4 * V::LEN <= whole {
-        weigh::<V, 4>(job, column, share);
-        column += 4 * V::LEN;
+    while column + 4 * lanes <= job.d_head {
+        weigh::<L, 4>(job, column, share);
+        column += 4 * lanes;
     }
-    while column < whole {
-        weigh::<V, 1>(job, column, share);
-        column += V::LEN;
-    }
-    for column in whole..d_head {
-        let mut sum = 0.0;
-        for (index, value) in job.past.iter().enumerate() {
-            sum += *job.scratch.add(index) * *value.data.add(job.offset + d_head + column);
-        }
-        *job.output.add(column) = sum * share;
+    while column < job.d_head {
+        weigh::<L, 1>(job, column, share);
+        column += lanes;
     }
 }
 
 /// The sum of `N` vectors of all values from `column` on, weighed by the scores.
 #[inline(always)]
-unsafe fn weigh<V: Vector, const N: usize>(job: &AttendPast<'_>, column: usize, share: f32) {
-    let mut sums = [V::splat(0.0); N];
-    for (index, value) in job.past.iter().enumerate() {
-        let value = value.data.add(job.offset + job.d_head + column);
-        let weight = V::splat(*job.scratch.add(index));
+unsafe fn weigh<L: Lane<Weights = <L as Lane>::Vector>, const N: usize>(
+    job: &AttendPast<'_>,
+    column: usize,
+    share: f32,
+) {
+    let lanes = L::Vector::LEN;
+    let start = job.d_head.next_multiple_of(PAST_LANES) + column;
+    let mut sums = [L::Vector::splat(0.0); N];
+    for (index, place) in job.past.iter().enumerate() {
+        let value = job.key(place).add(start * L::WEIGHT_BYTES);
+        let weight = L::Vector::splat(*job.scratch.add(index));
         for (v, sum) in sums.iter_mut().enumerate() {
-            *sum = weight.mul_add(V::load(value.add(v * V::LEN)), *sum);
+            let value = L::weights(value.add(v * lanes * L::WEIGHT_BYTES));
+            *sum = weight.mul_add(value, *sum);
         }
     }
     for (v, sum) in sums.iter().enumerate() {
-        sum.mul(V::splat(share)).store(job.output.add(column + v * V::LEN));
+        let column = column + v * lanes;
+        let sum = sum.mul(L::Vector::splat(share));
+        match job.d_head - column {
+            count if count < lanes => sum.store_part(job.output.add(column), count),
+            _ => sum.store(job.output.add(column)),
+        }
     }
+}
+
+/// The first `count` floats, or as many as a vector has.
+#[inline(always)]
+unsafe fn load_up_to<V: Vector>(from: *const f32, count: usize) -> V {
+    if count < V::LEN { V::load_part(from, count) } else { V::load(from) }
 }

@@ -157,6 +157,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         gemm_f32_narrow,
         cells,
         attend_past,
+        attend_past_halves,
         log_sum_exp,
         #[cfg(feature = "bench")]
         read,

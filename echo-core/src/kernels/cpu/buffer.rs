@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::aligned::Aligned;
 
 /// Most pieces an arena keeps.
-const KEPT: usize = 32;
+const KEPT: usize = 16;
 
 /// Pieces of memory that were given back and wait to be lent again.
 #[derive(Debug, Default)]
@@ -45,6 +45,11 @@ impl Arena {
         drop(free);
         let piece = piece.unwrap_or_else(|| Aligned::zeroed(len));
         Lent { piece, len, arena: Some(Arc::clone(self)) }
+    }
+
+    /// Gives what nobody borrows back to the system.
+    pub(crate) fn clear(&self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

@@ -5,19 +5,26 @@
 //! when no list names it. Slots come in blocks that are allocated as texts grow, so a cache costs
 //! what its hypotheses have said, not what they might say.
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::aligned::Aligned;
+use super::attention::PAST_LANES;
 use super::buffer::View;
 use crate::error::{Error, Result};
 
 /// Slots allocated at a time.
-const BLOCK_SLOTS: usize = 64;
+const BLOCK_SLOTS: usize = 128;
 
 /// The cache of a decoder's self-attention.
 #[derive(Debug)]
 pub(crate) struct Past {
     pub(super) heads: usize,
     pub(super) d_model: usize,
-    /// For each layer, blocks of slots: `[head][slot in block][key, then value of the head]`, so that
+    /// Whether keys and values are stored as half floats, at half the memory.
+    pub(super) in_halves: bool,
+    /// For each layer, blocks of slots: `[head][slot in block][key, then value of the head]`, each
+    /// filled up to a multiple of [`PAST_LANES`], so that
     /// a head reads memory in order. (Whole slots side by side would put the parts of a head 4 KiB
     /// apart, where they push each other out of the cache.)
     layers: Vec<Vec<Aligned>>,
@@ -33,10 +40,16 @@ fn misuse(what: &'static str) -> Error {
 }
 
 impl Past {
-    pub(super) fn new(layers: usize, heads: usize, d_model: usize, rows: usize) -> Self {
+    pub(super) fn new(
+        layers: usize,
+        (heads, d_model): (usize, usize),
+        rows: usize,
+        in_halves: bool,
+    ) -> Self {
         Self {
             heads,
             d_model,
+            in_halves,
             layers: (0..layers).map(|_| Vec::new()).collect(),
             hypotheses: vec![Vec::new(); rows],
             uses: Vec::new(),
@@ -69,34 +82,49 @@ impl Past {
     /// Stores a token's key and value, `2 * d_model` floats, at a position of a hypothesis.
     pub(super) fn store(&mut self, layer: usize, row: usize, position: usize, key_value: &[f32]) {
         let slot = self.hypotheses[row][position] as usize;
-        let (d_model, blocks) = (self.d_model, &mut self.layers[layer]);
+        let (block_words, slot_words) = (self.heads * self.head_words(), self.slot_words());
+        let (in_halves, d_head) = (self.in_halves, self.d_model / self.heads);
+        let blocks = &mut self.layers[layer];
         while blocks.len() <= slot / BLOCK_SLOTS {
-            blocks.push(Aligned::zeroed(BLOCK_SLOTS * 2 * d_model));
+            blocks.push(Aligned::zeroed(block_words));
         }
-        let d_head = d_model / self.heads;
-        let (keys, values) = key_value.split_at(d_model);
-        let places = blocks[slot / BLOCK_SLOTS].chunks_exact_mut(2 * d_head);
+        let (keys, values) = key_value.split_at(self.d_model);
+        let places = blocks[slot / BLOCK_SLOTS].chunks_exact_mut(slot_words);
         let places = places.skip(slot % BLOCK_SLOTS).step_by(BLOCK_SLOTS);
         let parts = keys.chunks_exact(d_head).zip(values.chunks_exact(d_head));
         for (place, (key, value)) in places.zip(parts) {
-            place[..d_head].copy_from_slice(key);
-            place[d_head..].copy_from_slice(value);
+            let (key_place, value_place) = place.split_at_mut(slot_words / 2);
+            for (place, values) in [(key_place, key), (value_place, value)] {
+                if in_halves {
+                    // SAFETY: the words are this slice's, two halves each, and any bits are a half.
+                    let (_, halves, _) = unsafe { place.align_to_mut::<f16>() };
+                    halves[..d_head].convert_from_f32_slice(values);
+                } else {
+                    place[..d_head].copy_from_slice(values);
+                }
+            }
         }
     }
 
     /// Where the keys and values of the first head of a hypothesis lie in a layer, position by
     /// position; those of the next head lie [`head_words`](Self::head_words) further on.
     pub(super) fn views(&self, layer: usize, row: usize, views: &mut Vec<View>) {
-        let (d_head, blocks) = (self.d_model / self.heads, &self.layers[layer]);
+        let (slot_words, blocks) = (self.slot_words(), &self.layers[layer]);
         views.extend(self.hypotheses[row].iter().map(|&slot| {
             let (block, slot) = (slot as usize / BLOCK_SLOTS, slot as usize % BLOCK_SLOTS);
-            View::new(&blocks[block][slot * 2 * d_head..], 0)
+            View::new(&blocks[block][slot * slot_words..], 0)
         }));
+    }
+
+    /// Words that the key and the value of a head take.
+    fn slot_words(&self) -> usize {
+        let lanes = 2 * (self.d_model / self.heads).next_multiple_of(PAST_LANES);
+        if self.in_halves { lanes / 2 } else { lanes }
     }
 
     /// Words from one head to the next.
     pub(super) fn head_words(&self) -> usize {
-        BLOCK_SLOTS * 2 * (self.d_model / self.heads)
+        BLOCK_SLOTS * self.slot_words()
     }
 
     /// Hypothesis `i` goes on from old hypothesis `parents[i]`.
@@ -138,7 +166,7 @@ mod tests {
 
     #[test]
     fn children_share_the_past_and_go_their_own_ways() {
-        let mut past = Past::new(1, 1, 1, 2);
+        let mut past = Past::new(1, (1, 1), 2, false);
         say(&mut past, 0, 1.0);
         say(&mut past, 1, 2.0);
         past.select(&[0, 0, 1]).unwrap();
@@ -151,7 +179,7 @@ mod tests {
 
     #[test]
     fn slots_nobody_names_are_used_again() {
-        let mut past = Past::new(1, 1, 1, 4);
+        let mut past = Past::new(1, (1, 1), 4, false);
         for step in 0..1000 {
             for row in 0..4 {
                 say(&mut past, row, step as f32);
@@ -170,7 +198,7 @@ mod tests {
 
     #[test]
     fn misuse_is_an_error() {
-        let mut past = Past::new(1, 1, 1, 1);
+        let mut past = Past::new(1, (1, 1), 1, false);
         assert!(past.extend(1, 0, 1).is_err());
         assert!(past.extend(0, 1, 2).is_err());
         assert!(past.select(&[1]).is_err());

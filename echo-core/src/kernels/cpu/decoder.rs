@@ -107,6 +107,8 @@ impl Cpu {
         let mut out = Buffer::new(&self.arena, qkv.rows, d_model);
         let output = Target::new(&mut out.data, d_model);
         let longest = tokens.iter().map(Range::len).max().unwrap_or_default();
+        let attend_past =
+            if past.in_halves { self.kernels.attend_past_halves } else { self.kernels.attend_past };
         // Hypotheses share most of their past, so a head of all of them stays in the cache.
         let attend = |head: usize| {
             let mut scratch = self.arena.lend(longest.next_multiple_of(MAX_WIDTH));
@@ -123,7 +125,7 @@ impl Cpu {
                 };
                 // SAFETY: the kernels are of this machine, the slots hold a key and a value each, and
                 // every head writes its own columns.
-                unsafe { (self.kernels.attend_past)(&job) };
+                unsafe { attend_past(&job) };
             }
         };
         if pairs * d_model < SMALL_ATTENTION {

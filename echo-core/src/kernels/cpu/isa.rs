@@ -76,6 +76,8 @@ pub(super) struct Kernels {
     pub(super) cells: unsafe fn(Cells<'_>),
     /// Safe as the function of that name.
     pub(super) attend_past: unsafe fn(&AttendPast<'_>),
+    /// The same where keys and values are stored as half floats.
+    pub(super) attend_past_halves: unsafe fn(&AttendPast<'_>),
     /// `ln(sum(e^logits))`.
     pub(super) log_sum_exp: unsafe fn(&[f32]) -> f32,
     /// The largest of some floats, to see how fast they are read.
@@ -234,7 +236,14 @@ macro_rules! vector_kernels {
 
         $(#[target_feature(enable = $features)])?
         unsafe fn attend_past(job: &$crate::kernels::cpu::attention::AttendPast<'_>) {
-            $crate::kernels::cpu::attention::attend_past::<$vector>(job);
+            $crate::kernels::cpu::attention::attend_past::<
+                $crate::kernels::cpu::lane::F32<$vector>>(job);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        unsafe fn attend_past_halves(job: &$crate::kernels::cpu::attention::AttendPast<'_>) {
+            $crate::kernels::cpu::attention::attend_past::<
+                $crate::kernels::cpu::lane::F16<$vector>>(job);
         }
 
         $(#[target_feature(enable = $features)])?
@@ -333,6 +342,7 @@ mod portable {
             gemm_f32_narrow,
             cells,
             attend_past,
+            attend_past_halves,
             log_sum_exp,
             #[cfg(feature = "bench")]
             read,

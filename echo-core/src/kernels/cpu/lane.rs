@@ -11,11 +11,14 @@
 
 use std::marker::PhantomData;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::buffer::Target;
 use super::gemm::{Ahead, Operand, TILE_ROWS};
 use super::layout::Packed;
 use super::math::{exp, gelu};
-use super::vector::Vector;
+use super::vector::{Portable, Vector};
 
 /// Beyond this an exponential is no float. Sums with it are too great to be taken, see
 /// [`Lane::GREATEST_SUM`].
@@ -255,6 +258,16 @@ pub(super) trait FromHalf: Vector {
     /// # Safety
     /// As for [`Vector::load`].
     unsafe fn load_half(from: *const u16) -> Self;
+}
+
+impl FromHalf for Portable {
+    #[inline(always)]
+    unsafe fn load_half(from: *const u16) -> Self {
+        let halves = from.cast::<[f16; Self::LEN]>().read_unaligned();
+        let mut values = [0.0; Self::LEN];
+        halves.convert_to_f32_slice(&mut values);
+        Self::load(values.as_ptr())
+    }
 }
 
 /// f32 times weights that are stored as half floats: the same result as with f32 weights for

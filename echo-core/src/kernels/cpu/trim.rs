@@ -9,10 +9,15 @@ pub(crate) struct Trim;
 
 impl Drop for Trim {
     fn drop(&mut self) {
-        // SAFETY: it takes the allocator's own locks and touches nothing that is in use.
-        #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        unsafe {
-            libc::malloc_trim(0);
-        }
+        trim();
+    }
+}
+
+/// Gives free memory back to the system.
+pub(super) fn trim() {
+    // SAFETY: it takes the allocator's own locks and touches nothing that is in use.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

@@ -10,6 +10,7 @@ use super::isa::Norm;
 use super::layout::{Format, Packed};
 use super::product::Product;
 use super::rows::{Rows, decode_all, stacked_bias};
+use super::trim::trim;
 use crate::error::{Error, Result};
 use crate::kernels::rank::{Ranked, Restriction};
 use crate::kernels::{Backend, CollectedAttention, FRAMES, LinearParts, Row};
@@ -215,6 +216,11 @@ impl Backend for Cpu {
         1
     }
 
+    fn end_encoding(&self) {
+        self.arena.clear();
+        trim();
+    }
+
     fn hears_short_windows(&self) -> bool {
         true
     }
@@ -233,7 +239,8 @@ impl Backend for Cpu {
         _capacity: usize,
     ) -> Result<Past> {
         check(heads > 0 && d_model.is_multiple_of(heads), "heads of the decoder")?;
-        Ok(Past::new(layers, heads, d_model, rows))
+        let in_halves = self.precision.attention != Format::F32;
+        Ok(Past::new(layers, (heads, d_model), rows, in_halves))
     }
 
     fn attend_past(

@@ -12,7 +12,7 @@ fn decode(
     options: &DecodeOptions,
     names: &[f32],
 ) -> Vec<Decoded> {
-    let encoded = network.encode(&FakeNetwork::windows(names), &CancelToken::new()).unwrap();
+    let encoded = network.encode(FakeNetwork::windows(names), &CancelToken::new()).unwrap();
     let prompts = Prompts::new(tokenizer, 448, Task::Transcribe, options).unwrap();
     let prompt = prompts.prompt(Language::ENGLISH, &[], true).unwrap();
     let job = |window| Job { window, prompt: prompt.clone(), seed: window as u64 };

@@ -114,7 +114,7 @@ fn random_network_equals_the_reference<B: Backend>(backend: fn() -> B) {
         let rows: Vec<f32> = encoded.chunks(64).step_by(50).flatten().copied().collect();
         assert_close(&rows, &reference.values(&format!("encoder_heads{heads}")), TOLERANCE);
 
-        let encoded = network.encode(std::slice::from_ref(&mel), &CancelToken::new()).unwrap();
+        let encoded = network.encode(vec![mel.clone()], &CancelToken::new()).unwrap();
         let expected = reference.values(&format!("logits_heads{heads}"));
         for steps in [&[12][..], &[1; 12], &[5, 1, 1, 4, 1]] {
             assert_close(&logits(&network, &encoded, &TOKENS, steps), &expected, TOLERANCE);
@@ -128,10 +128,10 @@ fn hypotheses_do_not_disturb_each_other<B: Backend>(backend: fn() -> B) {
     if network.hears_short_windows() {
         mels[1].shorten(701);
     }
-    let encoded = network.encode(&mels, &CancelToken::new()).unwrap();
+    let encoded = network.encode(mels.to_vec(), &CancelToken::new()).unwrap();
     let alone: Vec<Encoded> = mels
         .iter()
-        .map(|mel| network.encode(std::slice::from_ref(mel), &CancelToken::new()).unwrap())
+        .map(|mel| network.encode(vec![mel.clone()], &CancelToken::new()).unwrap())
         .collect();
     let expected = |window: usize, tokens: &[u32]| {
         let all = logits(&network, &alone[window], tokens, &[tokens.len()]);
@@ -156,7 +156,7 @@ fn hypotheses_do_not_disturb_each_other<B: Backend>(backend: fn() -> B) {
 
 fn alignment_is_a_distribution_over_frames<B: Backend>(backend: fn() -> B) {
     let network = tiny(backend(), 2);
-    let encoded = network.encode(&[noise(NOISE_SEED)], &CancelToken::new()).unwrap();
+    let encoded = network.encode(vec![noise(NOISE_SEED)], &CancelToken::new()).unwrap();
     let mut session = network.session(&encoded, &[0, 0]).unwrap();
     let weights = session.alignment(&[&TOKENS[..3], &TOKENS]).unwrap();
     let lengths: Vec<usize> = weights.iter().map(Vec::len).collect();
@@ -172,7 +172,7 @@ fn alignment_is_a_distribution_over_frames<B: Backend>(backend: fn() -> B) {
 
 fn impossible_steps_are_errors<B: Backend>(backend: fn() -> B) {
     let network = tiny(backend(), 1);
-    let encoded = network.encode(&[noise(1)], &CancelToken::new()).unwrap();
+    let encoded = network.encode(vec![noise(1)], &CancelToken::new()).unwrap();
     assert!(network.session(&encoded, &[1]).is_err(), "no such window");
     let mut session = network.session(&encoded, &[0]).unwrap();
     assert!(session.step(&[&[1000]], &[]).is_err(), "no such token");
@@ -184,10 +184,10 @@ fn impossible_steps_are_errors<B: Backend>(backend: fn() -> B) {
     assert!(session.select(&[1]).is_err(), "no such parent");
     assert!(
         network
-            .encode(&[Mel { n_mels: 128, values: vec![0.0; 128 * 3000] }], &CancelToken::new())
+            .encode(vec![Mel { n_mels: 128, values: vec![0.0; 128 * 3000] }], &CancelToken::new())
             .is_err()
     );
-    let none = network.encode(&[], &CancelToken::new()).unwrap();
+    let none = network.encode(Vec::new(), &CancelToken::new()).unwrap();
     assert!(network.session(&none, &[]).is_ok());
 }
 
@@ -211,7 +211,7 @@ fn alignment_equals_the_reference<B: Backend>(backend: fn() -> B) {
     let alignment_heads = vec![(1, 1), (0, 0), (1, 0)];
     let config = WhisperConfig { alignment_heads: alignment_heads.clone(), ..tiny_config(2) };
     let network = Whisper::load(backend(), config, &weights).unwrap();
-    let encoded = network.encode(&[noise(NOISE_SEED)], &CancelToken::new()).unwrap();
+    let encoded = network.encode(vec![noise(NOISE_SEED)], &CancelToken::new()).unwrap();
     let ours = network.session(&encoded, &[0]).unwrap().alignment(&[&TOKENS]).unwrap().remove(0);
     let matrix = TOKENS.len() * FRAMES;
     for (ours, (layer, head)) in ours.chunks(matrix).zip(alignment_heads) {
@@ -244,7 +244,7 @@ fn base_equals_the_reference<B: Backend>(backend: fn() -> B) {
     let rows: Vec<f32> = encoded.chunks(512).step_by(100).flatten().copied().collect();
     assert_close(&rows, &reference.values("encoder"), 5e-4);
 
-    let encoded = network.encode(&[mel], &CancelToken::new()).unwrap();
+    let encoded = network.encode(vec![mel], &CancelToken::new()).unwrap();
     let logits = logits(&network, &encoded, &TOKENS, &[4, 1, 1, 1]);
     let logits = logits.chunks(51_865).flat_map(|row| row.iter().copied().step_by(50));
     assert_close(&logits.collect::<Vec<f32>>(), &reference.values("logits"), 1e-3);
@@ -264,7 +264,7 @@ fn base_hears_real_speech_as_the_reference_does<B: Backend>(backend: fn() -> B) 
     let audio = Audio::load(Path::new(&folder).join("asr/english/jfk.flac")).unwrap();
     let frames_used = audio.samples().len() / HOP_SAMPLES;
     let mel = LogMel::new(80).window(audio.samples(), 0, frames_used, None);
-    let encoded = network.encode(&[mel], &CancelToken::new()).unwrap();
+    let encoded = network.encode(vec![mel], &CancelToken::new()).unwrap();
     let logits = logits(&network, &encoded, &[50_258, 50_259, 50_359], &[3]);
     let logits = &logits[2 * 51_865..];
     // openai-whisper 20250625 in f32 on the same file, resampled by libswresample to 16 bits:

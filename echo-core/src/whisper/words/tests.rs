@@ -138,7 +138,7 @@ fn tokens_begin_where_the_reference_says() {
         let samples = audio.samples();
         let mel = recognizer.log_mel.window(samples, 0, samples.len() / 160, None);
         let cancel = CancelToken::new();
-        let encoded = recognizer.network.encode(&[mel], &cancel).unwrap();
+        let encoded = recognizer.network.encode(vec![mel], &cancel).unwrap();
         let mut segments = [Segment::new(0.0, audio.duration(), "")];
         let tokens = clip.tokens.clone();
         segments[0].decoding = Some(Decoding { tokens, ..Decoding::default() });

@@ -32,7 +32,7 @@ fn windows_with_different_prompts_are_decoded_together_and_leave_when_done() {
         assert_eq!(prompt.len() > 2, window == 2.0, "each hears its own prompt");
         b"abcde"[..if window == 1.0 { 2 } else { 5 }].iter().map(|&b| u32::from(b)).collect()
     });
-    let encoded = network.encode(&FakeNetwork::windows(&[2.0, 1.0]), &CancelToken::new()).unwrap();
+    let encoded = network.encode(FakeNetwork::windows(&[2.0, 1.0]), &CancelToken::new()).unwrap();
     let (short, long) = (prompt(&tokenizer, &[]), prompt(&tokenizer, &[7, 8, 9]));
     let windows = vec![window(&tokenizer, 1, &short), window(&tokenizer, 0, &long)];
     let cancel = CancelToken::new();
@@ -54,7 +54,7 @@ fn the_no_speech_probability_is_read_where_the_transcript_starts() {
         logits[97] = 3.0_f32.ln();
         logits
     });
-    let encoded = network.encode(&FakeNetwork::windows(&[0.0]), &CancelToken::new()).unwrap();
+    let encoded = network.encode(FakeNetwork::windows(&[0.0]), &CancelToken::new()).unwrap();
     let prompt = prompt(&tokenizer, &[7, 8]);
     let windows = vec![window(&tokenizer, 0, &prompt)];
     let cancel = CancelToken::new();
@@ -72,7 +72,7 @@ fn a_cancelled_search_stops_before_the_next_step() {
         token.cancel();
         vec![97; 10]
     });
-    let encoded = network.encode(&FakeNetwork::windows(&[0.0]), &CancelToken::new()).unwrap();
+    let encoded = network.encode(FakeNetwork::windows(&[0.0]), &CancelToken::new()).unwrap();
     let prompt = prompt(&tokenizer, &[]);
     let windows = vec![window(&tokenizer, 0, &prompt)];
     let error = run(&network, &encoded, windows, &rules(&tokenizer), &cancel).unwrap_err();
@@ -86,7 +86,7 @@ fn logits_that_are_not_numbers_are_an_error() {
     let vocab = tokenizer.special.end as usize;
     for broken in [vec![f32::NAN; vocab], vec![0.0; vocab - 1]] {
         let network = FakeNetwork::new(&tokenizer, move |_, _| broken.clone());
-        let encoded = network.encode(&FakeNetwork::windows(&[0.0]), &CancelToken::new()).unwrap();
+        let encoded = network.encode(FakeNetwork::windows(&[0.0]), &CancelToken::new()).unwrap();
         let prompt = prompt(&tokenizer, &[]);
         let windows = vec![window(&tokenizer, 0, &prompt)];
         let error = run(&network, &encoded, windows, &rules(&tokenizer), &CancelToken::new());
