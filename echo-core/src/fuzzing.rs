@@ -82,6 +82,12 @@ pub fn safetensors(bytes: &[u8]) {
     models::read_safetensors(bytes);
 }
 
+/// Any bytes as NumPy's archive, and as an array in one.
+pub fn npz(bytes: &[u8]) {
+    models::read_npz(bytes);
+    models::read_npy(bytes);
+}
+
 /// Any bytes as PyTorch's archive, and as the pickle in one.
 pub fn pytorch(bytes: &[u8]) {
     models::read_pytorch(bytes);
@@ -208,5 +214,5 @@ mod tests {
         )*};
     }
 
-    targets!(audio, ctranslate2, ggml, gguf, json, pytorch, safetensors, srt, tokenizer, vtt);
+    targets!(audio, ctranslate2, ggml, gguf, json, npz, pytorch, safetensors, srt, tokenizer, vtt);
 }

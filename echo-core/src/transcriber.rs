@@ -300,7 +300,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Model`] if there is no such model or it cannot be had or read, [`Error::Device`] if
-    /// the device cannot be used, [`Error::Option`] if a value is out of range.
+    /// the device cannot be used, [`Error::Option`] if a value is out of range or a model is named for
+    /// what it does not do.
     pub fn build(mut self) -> Result<Transcriber> {
         self.options.validate()?;
         let mut ignore = |_: &Download| {};
@@ -309,6 +310,17 @@ impl Builder {
             None => &mut ignore,
         };
         let store = self.store.until(&self.cancel);
+        // What may be refused comes before what is large.
+        if let Some(aligner) = &self.aligner {
+            store.check_aligner(aligner)?;
+        }
+        match &self.diarization_model {
+            Some(model) if self.beside.diarizer => {
+                store.pull_diarization(model, &mut *report)?;
+            }
+            Some(model) => store.check_diarization(model)?,
+            None => {}
+        }
         let stored = store.pull(&self.model, &mut *report)?;
         // The token is for what is done now: later runs have their own.
         let mut engine = Engine::load(&self.model, &stored.path, self.store, &self.options)?;

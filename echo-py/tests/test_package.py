@@ -139,6 +139,23 @@ def test_whisperx_speakers_are_those_who_share_most_time() -> None:
     assert words[1]["speaker"] == "SPEAKER_01"
 
 
+def test_whisperx_speakers_are_told_by_the_model_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dialogue: Path
+) -> None:
+    pytest.importorskip("pandas")
+    from echo.compat.whisperx import DiarizationPipeline
+
+    # Whichever model is missing here is the one that was asked for.
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("ECHO_CACHE", str(tmp_path))
+    models = {"pyannote/speaker-diarization-community-1": "community-1", "cam++": "segmentation-3.0"}
+    for name, asked in [*models.items(), ("community-1", "community-1"), (None, "segmentation-3.0")]:
+        with pytest.raises(echo.ModelError, match=f"`{asked}`: is not in {tmp_path}"):
+            DiarizationPipeline(name)(str(dialogue))
+    with pytest.raises(echo.OptionError, match="speaker-diarization-3.1', expected None, campplus"):
+        DiarizationPipeline("pyannote/speaker-diarization-3.1")
+
+
 def test_speakers_are_told_apart_without_a_recogniser(store: str, dialogue: Path) -> None:
     names = {model.name for model in echo.models.list(cache=store)}
     if not {"campplus", "segmentation-3.0"} <= names:

@@ -164,7 +164,11 @@ impl App {
         options: &crate::job::JobOptions,
     ) -> String {
         let scope = if self.config.is_cache_global { "" } else { tenant };
-        let parts = [scope, blob_hash, &options.canonical(), PIPELINE_VERSION];
+        let options_text = options.canonical();
+        let mut parts = vec![scope, blob_hash, &options_text, PIPELINE_VERSION];
+        if options.diarize {
+            parts.push(&self.config.diarization_model);
+        }
         sha256_hex(parts.join("\n"))
     }
 

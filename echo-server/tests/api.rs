@@ -56,6 +56,22 @@ fn a_recording_becomes_words_and_subtitles() {
     assert_eq!(server.get(&path).json()["code"], "result_expired");
 }
 
+#[test]
+fn results_with_speakers_are_of_one_diarization_model() {
+    let folder = Folder::new("diarization-model");
+    let statuses = |model: &str| {
+        let server = TestServer::scripted(&folder, &[("ECHO_DIARIZATION_MODEL", model)]);
+        ["true", "false"].map(|diarize| {
+            let reply = server.upload(&wav(0.1, 0), &[("diarize", diarize)]);
+            assert_eq!(server.wait(&reply.job_id())["status"], "completed");
+            reply.status
+        })
+    };
+    assert_eq!(statuses("campplus"), [202, 202]);
+    assert_eq!(statuses("campplus"), [200, 200]);
+    assert_eq!(statuses("community-1"), [202, 200]);
+}
+
 /// Files below a folder of folders.
 fn walk(folder: &std::path::Path) -> usize {
     let entries = |folder| std::fs::read_dir(folder).into_iter().flatten().flatten();

@@ -292,6 +292,20 @@ fn without_its_model_the_server_says_why_and_keeps_jobs() {
     assert_eq!(server.job(&id)["status"], "pending");
 }
 
+#[test]
+fn a_diarization_model_that_is_none_is_why_no_worker_is_ready() {
+    let folder = Folder::new("diarization");
+    // A model that can be had has nothing to do with it: it is not asked for.
+    let variables = [("ECHO_DIARIZATION_MODEL", "base"), ("ECHO_MODEL_DIR", "empty")];
+    let server = TestServer::start(&folder, &variables);
+    let reason = eventually("a reason", || {
+        let ready = server.get("/health/ready").json();
+        ready["checks"]["workers"]["reason"].as_str().map(str::to_owned)
+    });
+    assert!(reason.contains("option `diarization_model` is `base`"), "{reason}");
+    assert!(!folder.0.join("empty").exists(), "something was asked for");
+}
+
 /// Reads events until the connection ends: their names, numbers and data.
 fn read_events(
     address: &str,

@@ -650,6 +650,7 @@ mod tests {
             (&["a.mp3", "--device", "gpu"], "`gpu`"),
             (&["a.mp3", "--language", "klingon"], "`klingon`"),
             (&["a.mp3", "--channel", "left"], "`left`"),
+            (&["a.mp3", "--vad", "base"], "'base'"),
             (&["a.mp3", "--diarize", "--speakers", "some"], "`some`"),
             (&["a.mp3", "--speakers", "2"], "--diarize"),
         ] {

@@ -140,4 +140,15 @@ mod tests {
         assert!(folder.join("out").is_dir());
         std::fs::remove_dir_all(folder).unwrap();
     }
+
+    #[test]
+    fn a_model_that_does_something_else_is_wrong_usage() {
+        let transcribe = ["echo-asr", "transcribe", "--offline", "--quiet", "a.mp3"];
+        for more in [&["--diarize", "--diarization-model", "base"][..], &["--align-model", "base"]]
+        {
+            assert_eq!(run(transcribe.iter().chain(more)), USAGE, "{more:?}");
+        }
+        let diarize = ["echo-asr", "diarize", "--offline", "--quiet", "a.mp3"];
+        assert_eq!(run(diarize.iter().chain(&["--diarization-model", "base"])), USAGE);
+    }
 }

@@ -115,6 +115,18 @@ fn what_a_folder_lacks_is_named_with_where_it_was_looked_for() {
 }
 
 #[test]
+fn a_model_that_does_something_else_is_refused_before_it_is_asked_for() {
+    let store = ModelStore::at("nowhere").offline(true);
+    let load = |name: &str| Diarizer::at(store.clone()).model(name).load(|_| {}).unwrap_err();
+    let error = load("base").to_string();
+    assert!(
+        error.starts_with("option `diarization_model` is `base`, expected campplus"),
+        "{error}"
+    );
+    assert!(load("community-1").to_string().contains("`community-1`: is not in nowhere"));
+}
+
+#[test]
 fn vbx_without_a_plda_says_what_has_one() {
     let Some(store) = store().filter(|store| store.path("campplus").is_ok()) else { return };
     let silence = Audio::from_samples(vec![0.0; 16_000], 16_000).unwrap();

@@ -39,32 +39,42 @@ pub(crate) struct DiarizationModel {
 /// # Errors
 /// [`Error::Model`] naming the part that is missing or cannot be read.
 pub(crate) fn open_diarization(name: &str, path: &Path) -> Result<DiarizationModel> {
-    let part = |part: &str| {
-        let found = path.join(part);
-        match found.exists() {
-            true => Ok(found),
-            false => {
-                let reason = format!(
-                    "has no `{part}` in {}; a diarization model is a folder with {SEGMENTATION}, \
-                     {EMBEDDING}, {TRANSFORM} and {PLDA}",
-                    path.display()
-                );
-                Err(Error::model(name, reason))
-            }
-        }
-    };
+    check(name, path)?;
+    let part = |part: &str| path.join(part);
     let network = |folder: &str| -> Result<Box<dyn Weights>> {
         let bare = |name: &str| {
             let name = name.strip_prefix("state_dict/").unwrap_or(name);
             // pyannote wraps the network of wespeaker.
             name.strip_prefix("resnet.").unwrap_or(name).to_owned()
         };
-        Ok(open_tensors(&format!("{name}/{folder}"), &part(folder)?, bare)?.weights)
+        Ok(open_tensors(&format!("{name}/{folder}"), &part(folder), bare)?.weights)
     };
     Ok(DiarizationModel {
         segmentation: network(SEGMENTATION)?,
         embedding: network(EMBEDDING)?,
-        transform: Npz::open(&part(TRANSFORM)?)?,
-        plda: Npz::open(&part(PLDA)?)?,
+        transform: Npz::open(&part(TRANSFORM))?,
+        plda: Npz::open(&part(PLDA))?,
     })
+}
+
+/// Makes sure that the folder at `path` has all parts.
+///
+/// # Errors
+/// [`Error::Model`] naming the one that is missing.
+pub(super) fn check(name: &str, path: &Path) -> Result<()> {
+    let parts = [SEGMENTATION, EMBEDDING, TRANSFORM, PLDA];
+    match parts.iter().find(|part| !path.join(part).exists()) {
+        None => Ok(()),
+        Some(part) => {
+            let reason = format!("has no `{part}` in {}; {}", path.display(), layout());
+            Err(Error::model(name, reason))
+        }
+    }
+}
+
+/// What the parts are, for whoever gave something else.
+pub(super) fn layout() -> String {
+    format!(
+        "a diarization model is a folder with {SEGMENTATION}, {EMBEDDING}, {TRANSFORM} and {PLDA}"
+    )
 }

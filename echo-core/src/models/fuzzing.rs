@@ -1,9 +1,11 @@
 //! Each reader of model files on any bytes, and what must hold of its answer; for fuzzing and tests.
 
+use std::io::Cursor;
+
 use super::config::{Hints, WhisperConfig};
 use super::table::{FileBytes, Found, Parsed, TensorTable};
 use super::weights::Weights;
-use super::{Vocabulary, ctranslate2, ggml, gguf, names, pickle, pytorch, safetensors};
+use super::{Vocabulary, ctranslate2, ggml, gguf, names, npz, pickle, pytorch, safetensors};
 
 pub(crate) fn read_safetensors(bytes: &[u8]) {
     drop(safetensors::shards(bytes));
@@ -37,6 +39,23 @@ pub(crate) fn read_pytorch(bytes: &[u8]) {
 
 pub(crate) fn read_pickle(bytes: &[u8]) {
     drop(pickle::parse(bytes));
+}
+
+pub(crate) fn read_npz(bytes: &[u8]) {
+    let Ok(arrays) = npz::read(Cursor::new(bytes)) else { return };
+    arrays.values().for_each(check_array);
+}
+
+pub(crate) fn read_npy(bytes: &[u8]) {
+    let Ok(array) = npz::parse(bytes) else { return };
+    assert!(array.values.len() <= bytes.len(), "much was made of little");
+    check_array(&array);
+}
+
+/// An array that was accepted has as many values as its shape says.
+fn check_array(array: &npz::Array) {
+    let count: usize = array.shape.iter().product();
+    assert_eq!(array.values.len(), count, "values of {:?}", array.shape);
 }
 
 /// Vocabulary and configuration files; returns what could be read as a vocabulary.

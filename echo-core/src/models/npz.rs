@@ -14,7 +14,7 @@ use zip::ZipArchive;
 use super::table::Parsed;
 use crate::error::{Error, Result};
 
-/// Most arrays of a file, and most bytes of one: those of a PLDA have 131 kB.
+/// Most arrays of a file, and most bytes of all of them: the larger file of a PLDA has 265 kB as doubles.
 const MAX_ARRAYS: usize = 64;
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -97,17 +97,17 @@ pub(crate) fn read(file: impl Read + Seek) -> Parsed<HashMap<String, Array>> {
         let count = archive.len();
         return Err(format!("is an archive of {count} entries, expected at most {MAX_ARRAYS}"));
     }
-    let mut arrays = HashMap::new();
+    let (mut arrays, mut left) = (HashMap::new(), MAX_BYTES);
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(invalid)?;
         let name = entry.name().map_err(invalid)?.into_owned();
         let Some(name) = name.strip_suffix(".npy") else { continue };
         let mut bytes = Vec::new();
-        let read = entry.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes);
+        let read = entry.by_ref().take(left + 1).read_to_end(&mut bytes);
         read.map_err(|error| format!("array `{name}` cannot be read: {error}"))?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(format!("array `{name}` has more than {MAX_BYTES} bytes"));
-        }
+        left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+            format!("arrays up to `{name}` have more than {MAX_BYTES} bytes, expected fewer")
+        })?;
         let array = parse(&bytes).map_err(|reason| format!("array `{name}` {reason}"))?;
         arrays.insert(name.to_owned(), array);
     }
@@ -115,7 +115,7 @@ pub(crate) fn read(file: impl Read + Seek) -> Parsed<HashMap<String, Array>> {
 }
 
 /// One `.npy` file.
-fn parse(bytes: &[u8]) -> Parsed<Array> {
+pub(super) fn parse(bytes: &[u8]) -> Parsed<Array> {
     let cut = || "is cut short".to_owned();
     let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or("is no npy file")?;
     let (&[major, _], rest) = rest.split_first_chunk().ok_or_else(cut)?;
@@ -257,6 +257,11 @@ mod tests {
             assert!(parse(&whole[..length]).is_err(), "{length} bytes");
         }
         assert_eq!(parse(&whole).unwrap().values, [0.0; 0]);
+        let half = npy("<f4", false, &[MAX_BYTES as usize / 8], &vec![0; MAX_BYTES as usize / 2]);
+        let none = npy("<f4", false, &[0], &[]);
+        let wrong = archive(&[("a", none.clone()), ("b", half.clone()), ("c", none), ("d", half)]);
+        let wrong = read(Cursor::new(wrong)).unwrap_err();
+        assert_eq!(wrong, "arrays up to `d` have more than 67108864 bytes, expected fewer");
         assert!(read(Cursor::new(b"no zip".to_vec())).unwrap_err().contains("npz"));
     }
 }

@@ -93,7 +93,8 @@ impl Place {
                     pin(&mut listing.files, entry)?;
                 }
                 let weights = entry.map(|entry| entry.weights_file).filter(|file| !file.is_empty());
-                let files = super::selection::choose(&listing.files, weights, file.as_deref())?;
+                let (listed, file) = (&listing.files, file.as_deref());
+                let files = super::selection::choose(listed, weights, file, store.wants_parts)?;
                 let total_bytes = files.iter().map(|file| file.size_bytes).sum();
                 meter.start(&self.to_string(), total_bytes);
                 let mut fetched = Vec::new();

@@ -21,12 +21,14 @@ const COMPANIONS: [&str; 6] = [
 /// Longest companion that is taken.
 const MAX_COMPANION_BYTES: u64 = 32 << 20;
 
-/// The files to download: `wanted` alone if it is named, else `weights`, or the weights found, and
-/// the small files that go with them.
+/// The files to download: `wanted` alone if it is named, else all parts of a diarization model, else
+/// `weights`, or the weights found, and the small files that go with them, unless the parts were what
+/// is wanted.
 pub(crate) fn choose(
     files: &[RemoteFile],
     weights: Option<&str>,
     wanted: Option<&str>,
+    wants_parts: bool,
 ) -> Result<Vec<RemoteFile>, Failure> {
     let find = |path: &str| files.iter().find(|file| file.path == path).cloned();
     let missing = |path: &str| Failure::Wrong(format!("has no file {path}"));
@@ -36,6 +38,12 @@ pub(crate) fn choose(
     let parts: Vec<RemoteFile> = diarization::FILES.into_iter().filter_map(find).collect();
     if weights.is_none() && parts.len() == diarization::FILES.len() {
         return Ok(parts);
+    }
+    if wants_parts
+        && weights.is_none()
+        && let Some(part) = diarization::FILES.iter().find(|part| find(part).is_none())
+    {
+        return Err(Failure::Wrong(format!("has no `{part}`; {}", diarization::layout())));
     }
     let mut chosen = match weights {
         Some(weights) => vec![find(weights).ok_or_else(|| missing(weights))?],
@@ -98,7 +106,7 @@ mod tests {
         let file =
             |path: &&str| RemoteFile { path: (*path).to_owned(), size_bytes: Some(9), hash: None };
         let files: Vec<RemoteFile> = paths.iter().map(file).collect();
-        match choose(&files, weights, wanted) {
+        match choose(&files, weights, wanted, false) {
             Ok(files) => files.into_iter().map(|file| file.path).collect(),
             Err(failure) => vec![format!("{failure:?}")],
         }

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::cache::{self, Manifest, Slot};
-use super::catalog::{self, CatalogEntry};
+use super::catalog::{self, CatalogEntry, ModelKind};
+use super::diarization;
 use super::meter::{Download, Meter};
 use super::package;
 use super::places::{self, Place};
@@ -37,6 +38,9 @@ pub struct ModelStore {
     root: PathBuf,
     is_offline: bool,
     cancel: CancelToken,
+    /// Whether a repository is taken only if it has all parts of a diarization model.
+    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "there are no repositories"))]
+    pub(super) wants_parts: bool,
     pub(crate) pythons: Vec<PathBuf>,
     #[cfg(feature = "hub")]
     pub(crate) hub: super::hub::Settings,
@@ -81,6 +85,7 @@ impl ModelStore {
             root: folder.into(),
             is_offline: false,
             cancel: CancelToken::new(),
+            wants_parts: false,
             pythons: package::PYTHONS.iter().map(PathBuf::from).collect(),
             #[cfg(feature = "hub")]
             hub: super::hub::Settings::from_env(),
@@ -169,6 +174,59 @@ impl ModelStore {
         let manifest = self.fetch(name, &places, &slot, &mut meter)?;
         slot.finish(&guard, &manifest)?;
         Ok(stored(&slot, manifest))
+    }
+
+    /// What tells speakers apart, downloaded if it is not here; nothing is for what does something else.
+    ///
+    /// # Errors
+    /// Those of [`check_diarization`](Self::check_diarization) and [`pull`](Self::pull).
+    pub(crate) fn pull_diarization(
+        &self,
+        name: &str,
+        progress: impl FnMut(&Download),
+    ) -> Result<StoredModel> {
+        self.check_diarization(name)?;
+        Self { wants_parts: true, ..self.clone() }.pull(name, progress)
+    }
+
+    /// Refuses what cannot tell speakers apart. What a repository has is not asked for.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if it is a model that does something else or one file, [`Error::Model`] if it
+    /// is nothing at all or a folder that lacks a part.
+    pub(crate) fn check_diarization(&self, name: &str) -> Result<()> {
+        match self.target(name)? {
+            Target::Catalogue(entry)
+                if matches!(entry.kind, ModelKind::Embedding | ModelKind::Diarization) =>
+            {
+                Ok(())
+            }
+            Target::Repository { file: None, .. } => Ok(()),
+            Target::OnDisk(path) => diarization::check(name, &path),
+            Target::Catalogue(_) | Target::Repository { .. } => Err(Error::Option {
+                option: "diarization_model",
+                value: format!("`{name}`"),
+                expected: "campplus, community-1, or a hub repository or a folder laid out as \
+                           community-1",
+            }),
+        }
+    }
+
+    /// Refuses what is no acoustic model of a language. What a repository has is not asked for.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if it is a model that does something else, [`Error::Model`] if it is nothing
+    /// at all.
+    pub(crate) fn check_aligner(&self, name: &str) -> Result<()> {
+        match self.target(name)? {
+            // There are none of them in the catalogue.
+            Target::Catalogue(_) => Err(Error::Option {
+                option: "aligner",
+                value: format!("`{name}`"),
+                expected: "a hub repository, a folder or a file of wav2vec 2.0 with a CTC head",
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Reads all files of a model and compares them with the hashes they came with.

@@ -83,7 +83,7 @@ impl Networks {
                 let diarizer = Diarizer::campplus(segmentation, voices.as_ref(), threads)?;
                 return Ok(Arc::new(diarizer));
             }
-            let stored = store.pull(name, on_download)?;
+            let stored = store.pull_diarization(name, on_download)?;
             let model = open_diarization(name, &stored.path)?;
             let segmentation = PyanNet::load(model.segmentation.as_ref(), Head::Powerset)?;
             let (voices, plda) = (model.embedding.as_ref(), [&model.transform, &model.plda]);

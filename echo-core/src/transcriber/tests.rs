@@ -97,6 +97,39 @@ fn what_diarization_lacks_is_known_before_anything_is_done() {
     assert_eq!(reports, []);
 }
 
+#[test]
+fn a_model_that_does_something_else_is_refused_before_anything_is_asked_for() {
+    let folder = Folder::new("other-use");
+    let path = folder.0.join("model").display().to_string();
+    // Offline, the model itself would be what is missing.
+    let refusal = |change: &dyn Fn(Builder) -> Builder| {
+        let builder = Transcriber::builder().model_store(folder.store().offline(true));
+        change(builder.model("base")).build().unwrap_err().to_string()
+    };
+    for (name, expected) in [
+        ("base", "option `diarization_model` is `base`, expected campplus, community-1, or"),
+        ("segmentation-3.0", "option `diarization_model` is `segmentation-3.0`, expected campplus"),
+        ("owner/name/file.bin", "option `diarization_model` is `owner/name/file.bin`, expected"),
+        ("comunity-1", "`comunity-1`: is no name of the catalogue"),
+        (&path, "has no `segmentation` in"),
+    ] {
+        let error = refusal(&|builder| builder.diarization_model(name));
+        assert!(error.contains(expected), "{error}");
+        let error = refusal(&|builder| builder.diarization_model(name).with_diarizer());
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = refusal(&|builder| builder.diarization_model("owner/name").with_diarizer());
+    assert!(error.contains("`owner/name`: is not in"), "{error}");
+    for (name, expected) in [
+        ("base", "option `aligner` is `base`, expected a hub repository, a folder or a file of"),
+        ("wav2vec", "`wav2vec`: is no name of the catalogue"),
+    ] {
+        let error = refusal(&|builder| builder.aligner(name));
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(refusal(&|builder| builder.diarization_model("cam++")).contains("`base`: is not in"));
+}
+
 /// How many of endless silent sources are taken for the first result, and that result.
 fn taken_for_one(options: TranscribeOptions, cancel: &CancelToken) -> (usize, Result<Transcript>) {
     let folder = Folder::new(&format!("many-{}", cancel.is_cancelled()));

@@ -5,7 +5,8 @@
 A POST with a job to the endpoint starts a call and answers at once; POST …/cancel ends one. The call claims the
 job from Echo's API, whose row decides who may run it: of two calls for one job the second finds it taken and
 ends. Modal retries nothing, because the API counts attempts. The secret `echo` of Modal holds ECHO_WORKER_SECRET
-(the API's); ECHO_MODEL, ECHO_GPU and ECHO_MAX_CONTAINERS are read when the app is deployed.
+(the API's), and HF_TOKEN where ECHO_DIARIZATION_MODEL is to be fetched with one; that, ECHO_MODEL, ECHO_GPU and
+ECHO_MAX_CONTAINERS are read when the app is deployed.
 """
 
 import os
@@ -15,6 +16,7 @@ import modal
 
 HERE = Path(__file__).resolve().parent
 MODEL = os.environ.get("ECHO_MODEL", "large-v3-turbo")
+DIARIZATION_MODEL = os.environ.get("ECHO_DIARIZATION_MODEL", "campplus")
 WHEEL = os.environ.get("ECHO_WHEEL")
 # Endpoints are cut off after 150 s and functions after 300 s, if nobody says otherwise.
 LONGEST_JOB_SECONDS = 4 * 3600
@@ -23,7 +25,8 @@ image = modal.Image.debian_slim(python_version="3.11").pip_install("fastapi>=0.1
 if WHEEL:
     place = f"/root/{Path(WHEEL).name}"
     image = image.add_local_file(WHEEL, place, copy=True).run_commands(f"pip install {place}")
-image = image.env({"ECHO_MODEL": MODEL}).add_local_file(HERE / "attend.py", "/root/attend.py")
+image = image.env({"ECHO_MODEL": MODEL, "ECHO_DIARIZATION_MODEL": DIARIZATION_MODEL})
+image = image.add_local_file(HERE / "attend.py", "/root/attend.py")
 
 app = modal.App("echo", image=image)
 models = modal.Volume.from_name("echo-models", create_if_missing=True)
@@ -48,7 +51,7 @@ class Worker:
 
         cache = os.environ.get("ECHO_CACHE", "/models")
         model = os.environ.get("ECHO_MODEL", MODEL)
-        self.transcriber = echo.Transcriber(model, cache=cache)
+        self.transcriber = echo.Transcriber(model, diarization_model=DIARIZATION_MODEL, cache=cache)
 
     @modal.method()
     def run(self, job: dict) -> dict:

@@ -155,7 +155,8 @@ def test_a_job_goes_its_way(api, library):
     [(sound, options)] = library.heard
     assert sound == SOUND
     assert (options["hotwords"], options["words"], options["beam_size"]) == ("Echo GPU", True, 2)
-    assert len(library.loads) == 1
+    [(model, settings)] = library.loads
+    assert (model, settings["diarization_model"]) == (app.MODEL, "campplus")
 
 
 def test_a_job_of_somebody_else_is_left_alone(api, library):

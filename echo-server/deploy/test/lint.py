@@ -76,7 +76,8 @@ def kubernetes(program, yaml):
     print(f"{len(MANIFESTS)} manifests are valid")
     takes(program, "Kubernetes, api", {**config, **SECRETS})
     own = {"ECHO_API_URL": "http://echo-api", "ECHO_WORKER_SECRET": "secret"}
-    takes(program, "Kubernetes, worker", {**own, **{name: config[name] for name in ("NATS_URL", "ECHO_MODEL")}})
+    named = ("NATS_URL", "ECHO_MODEL", "ECHO_DIARIZATION_MODEL")
+    takes(program, "Kubernetes, worker", {**own, **{name: config[name] for name in named}})
 
 
 def main():

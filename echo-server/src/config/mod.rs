@@ -35,6 +35,7 @@ pub struct Config {
     pub jwt_secret: Option<Secret>,
     pub api_keys: Vec<(String, String, String)>,
     pub model: String,
+    pub diarization_model: String,
     pub model_dir: Option<PathBuf>,
     pub device: String,
     pub compute_type: String,
@@ -233,6 +234,7 @@ mod tests {
         assert_eq!(config.max_file_bytes, 500 << 20);
         assert_eq!(config.database, Database::File("./transcriptions.db".into()));
         assert_eq!(config.model, echo_core::DEFAULT_MODEL);
+        assert_eq!(config.diarization_model, "campplus");
     }
 
     #[test]

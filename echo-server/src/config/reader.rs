@@ -206,6 +206,7 @@ impl Reader {
             jwt_secret: self.jwt_secret()?,
             api_keys: self.api_keys()?,
             model: self.text("ECHO_MODEL").to_owned(),
+            diarization_model: self.text("ECHO_DIARIZATION_MODEL").to_owned(),
             model_dir: self.path("ECHO_MODEL_DIR"),
             device: self.parsed("ECHO_DEVICE", "auto, cpu, cuda or metal", |text| {
                 text.parse::<echo_core::Device>().ok().map(|_| text.to_owned())

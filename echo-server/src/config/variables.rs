@@ -58,6 +58,11 @@ pub const VARIABLES: &[Variable] = &[
         "base",
         "model of the workers: a catalogue name, hub repository, folder or file",
     ),
+    plain(
+        "ECHO_DIARIZATION_MODEL",
+        "campplus",
+        "what tells speakers apart: campplus, community-1 (HF_TOKEN fetches it), or a hub repository or folder laid out as it",
+    ),
     plain("ECHO_MODEL_DIR", "", "folder of models; default the user's cache"),
     plain("ECHO_DEVICE", "auto", "auto, cpu, cuda or metal"),
     plain("ECHO_COMPUTE_TYPE", "auto", "number format: auto, f32, f16, bf16"),

@@ -137,6 +137,7 @@ fn work(transcriber: &Transcriber, orders: &Receiver<Task>) {
 fn load(hello: &Hello) -> Result<Transcriber, Error> {
     let mut builder = Transcriber::builder()
         .model(&hello.model)
+        .diarization_model(&hello.diarization_model)
         .device(hello.device.parse()?)
         .compute_type(hello.compute_type.parse()?);
     if let Some(folder) = &hello.model_dir {

@@ -39,6 +39,8 @@ pub use supervisor::supervise;
 pub struct Hello {
     /// The model to load.
     pub model: String,
+    /// What tells speakers apart.
+    pub diarization_model: String,
     /// Where models lie.
     pub model_dir: Option<PathBuf>,
     /// Where to compute.

@@ -116,6 +116,7 @@ impl Process {
 fn hello(config: &Config) -> Hello {
     Hello {
         model: config.model.clone(),
+        diarization_model: config.diarization_model.clone(),
         model_dir: config.model_dir.clone(),
         device: config.device.clone(),
         compute_type: config.compute_type.clone(),

@@ -133,7 +133,7 @@ const VECTORS: usize = 2;
 format_kernels!(in_f32, F32<Avx2>, VECTORS, "avx2,fma,f16c");
 format_kernels!(in_f16, F16<Avx2>, VECTORS, "avx2,fma,f16c");
 format_kernels!(in_int8, Int8, VECTORS, "avx2,fma,f16c");
-code_kernels!(in_codes, Int8, false, Int8, VECTORS, "avx2,fma,f16c");
+code_kernels!(in_codes, Int8, Int8, VECTORS, "avx2,fma,f16c");
 vector_kernels!(Avx2, VECTORS, "avx2,fma,f16c");
 
 /// The kernels, if this machine has the instructions.

@@ -140,7 +140,6 @@ format_kernels!(in_int8, Int8, VECTORS, "avx512f,avx512bw,avx512vl,avx512vnni,av
 code_kernels!(
     in_codes,
     Int8<(), true>,
-    true,
     Int8,
     VECTORS,
     "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"

@@ -16,6 +16,7 @@ use super::attention::{AttendBlock, HeadShape, MASKED, MOST_QUERIES, PackedHead}
 use super::buffer::{Target, View};
 use super::gemm::{Ahead, Keep, MAX_WIDTH, Operand, accumulate};
 use super::lane::Lane;
+use super::layout::{largest_of, nearest};
 use super::math::softmax_row;
 use super::product::ROW_GAP;
 use super::vector::Vector;
@@ -38,13 +39,13 @@ pub(super) struct Encode {
     pub(super) head: Target,
 }
 
-/// Turns frames into codes, in the layout of [`pack_rows`](super::attention::pack_rows). Keys are
-/// `UNSIGNED`, 128 more than they are, where the instruction wants one operand to be.
+/// Turns frames into codes, in the layout of [`pack_rows`](super::attention::pack_rows) and, for keys, as
+/// the lanes of `K` are.
 ///
 /// # Safety
 /// The views have the rows, `head` all of a head, and no other thread writes the same rows.
 #[inline(always)]
-pub(super) unsafe fn encode<const UNSIGNED: bool>(job: &Encode) {
+pub(super) unsafe fn encode<K: Lane>(job: &Encode) {
     let HeadShape { d_head, width, .. } = job.shape;
     let depth = job.shape.format.depth();
     let (lanes, value_lanes) = (d_head / depth, job.shape.value_lanes());
@@ -58,7 +59,7 @@ pub(super) unsafe fn encode<const UNSIGNED: bool>(job: &Encode) {
         for (lane, codes) in codes.chunks_exact(depth).enumerate() {
             let to = keys.add((column + lane * width) * depth);
             for (at, code) in codes.iter().enumerate() {
-                *to.add(at) = if UNSIGNED { code ^ 0x80 } else { *code };
+                *to.add(at) = if K::ARE_UNSIGNED { code ^ 0x80 } else { *code };
             }
         }
         *worth.add(job.shape.row_frames() + row) = codes_of(job.values.at(index, 0), &mut codes);
@@ -76,12 +77,10 @@ pub(super) unsafe fn encode<const UNSIGNED: bool>(job: &Encode) {
 #[inline(always)]
 unsafe fn codes_of(row: View, codes: &mut [u8]) -> f32 {
     let row = std::slice::from_raw_parts(row.data, codes.len());
-    // Floats without a sign are in the order of their bits.
-    let largest = row.iter().map(|value| value.to_bits() & 0x7fff_ffff).fold(0, u32::max);
-    let largest = f32::from_bits(largest).max(LEAST);
+    let largest = largest_of(row).max(LEAST);
     let factor = 127.0 / largest;
     for (code, value) in codes.iter_mut().zip(row) {
-        *code = (value * factor + SHIFT).to_bits() as u8;
+        *code = nearest(value * factor).cast_unsigned();
     }
     largest / 127.0
 }
@@ -92,9 +91,7 @@ unsafe fn codes_of(row: View, codes: &mut [u8]) -> f32 {
 /// # Safety
 /// As for [`attention::attend`](super::attention::attend).
 #[inline(always)]
-pub(super) unsafe fn attend<K: Lane, V: Lane, const N: usize, const UNSIGNED: bool>(
-    block: &AttendBlock<'_>,
-) {
+pub(super) unsafe fn attend<K: Lane, V: Lane, const N: usize>(block: &AttendBlock<'_>) {
     let PackedHead { keys, values, worth, shape } = block.head;
     let HeadShape { frames, d_head, width, format } = shape;
     debug_assert!(format.depth() == K::DEPTH && format.depth() == V::DEPTH);
@@ -115,7 +112,7 @@ pub(super) unsafe fn attend<K: Lane, V: Lane, const N: usize, const UNSIGNED: bo
             *to.add(c) = *from.add(c) * block.scale;
         }
         steps[index] = K::prepare(to, d_head, to.cast());
-        if UNSIGNED {
+        if K::ARE_UNSIGNED {
             let codes = std::slice::from_raw_parts(to.cast_const().cast::<i8>(), d_head);
             excess[index] = 128 * codes.iter().map(|&code| i32::from(code)).sum::<i32>();
         }
@@ -188,4 +185,30 @@ unsafe fn weigh<L: Lane>(numerators: &[f32], worth: *const f32, lanes: Target) -
         }
     }
     step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_written_in_steps_of_a_127th_of_its_largest() {
+        for len in [0, 1, 15, 16, 17, 64, 80] {
+            for scale in [0.0, 1e-3, 1.0, 3e4] {
+                // The largest is a negative one, at the end and thus beyond whole sixteens.
+                let value = |at: usize| -((at * 37 % 61) as f32) * scale;
+                let mut row: Vec<f32> = (0..len).map(value).collect();
+                row.extend([-61.0 * scale]);
+                let mut codes = vec![0; row.len()];
+                // SAFETY: a row of as many values as there are codes.
+                let step = unsafe { codes_of(View::new(&row, row.len()), &mut codes) };
+                let largest = (61.0 * scale).max(LEAST);
+                assert_eq!(step, largest / 127.0, "{len} of {scale}");
+                for (code, value) in codes.iter().zip(&row) {
+                    let wanted = (value * (127.0 / largest)).round_ties_even();
+                    assert_eq!(f32::from(code.cast_signed()), wanted, "{value} of {largest}");
+                }
+            }
+        }
+    }
 }

@@ -190,10 +190,10 @@ macro_rules! format_kernels {
 }
 pub(super) use format_kernels;
 
-/// Makes a module `$name` with the [`CodeKernels`] of lane types for keys, which are unsigned or not, and
-/// for values, compiled with some features, for panels of so many vectors.
+/// Makes a module `$name` with the [`CodeKernels`] of lane types for keys and for values, compiled with
+/// some features, for panels of so many vectors.
 macro_rules! code_kernels {
-    ($name:ident, $keys:ty, $are_unsigned:literal, $values:ty, $vectors:expr, $features:literal) => {
+    ($name:ident, $keys:ty, $values:ty, $vectors:expr, $features:literal) => {
         mod $name {
             use super::*;
             use $crate::kernels::cpu::attention::AttendBlock;
@@ -202,12 +202,12 @@ macro_rules! code_kernels {
 
             #[target_feature(enable = $features)]
             unsafe fn attend(block: &AttendBlock<'_>) {
-                codes::attend::<$keys, $values, { $vectors }, $are_unsigned>(block);
+                codes::attend::<$keys, $values, { $vectors }>(block);
             }
 
             #[target_feature(enable = $features)]
             unsafe fn encode(job: &codes::Encode) {
-                codes::encode::<$are_unsigned>(job);
+                codes::encode::<$keys>(job);
             }
 
             pub(super) const TABLE: CodeKernels = CodeKernels { attend, encode };

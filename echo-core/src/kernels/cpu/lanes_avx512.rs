@@ -138,6 +138,7 @@ impl<U: Unit, const KEYS: bool> Lane for Int8<U, KEYS> {
     type Unit = U;
     const DEPTH: usize = 4;
     const WEIGHT_BYTES: usize = 4;
+    const ARE_UNSIGNED: bool = KEYS;
 
     #[inline(always)]
     unsafe fn zero() -> __m512i {

@@ -163,6 +163,12 @@ fn read_bits(words: &[f32], index: usize, bytes: usize) -> u32 {
 
 /// What one step of int8 is worth so that the largest of `values` is 127 steps.
 fn step_of(values: &[f32]) -> f32 {
+    largest_of(values) / 127.0
+}
+
+/// The largest of some values without their signs, which is not zero.
+#[inline(always)]
+pub(super) fn largest_of(values: &[f32]) -> f32 {
     // Sixteen at once: one after the other each would wait for the one before.
     let (sixteens, rest) = values.as_chunks::<16>();
     let mut largest = [f32::MIN_POSITIVE; 16];
@@ -172,7 +178,7 @@ fn step_of(values: &[f32]) -> f32 {
             .zip(values)
             .for_each(|(largest, value)| *largest = largest.max(value.abs()));
     }
-    largest.into_iter().fold(0.0, f32::max) / 127.0
+    largest.into_iter().fold(0.0, f32::max)
 }
 
 /// Writes one output into its column of a panel of zeros; returns the sum of its int8 codes.
@@ -251,6 +257,7 @@ fn codes_of(values: &[f32], step: f32) -> Vec<i8> {
 }
 
 /// The nearest integer of -127 to 127, ties to even.
+#[inline(always)]
 pub(super) fn nearest(value: f32) -> i8 {
     // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
     const SHIFT: f32 = 12_582_912.0;

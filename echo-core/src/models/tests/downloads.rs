@@ -227,6 +227,19 @@ fn a_gated_diarization_model_keeps_its_folders() {
 }
 
 #[test]
+fn nothing_is_downloaded_of_a_repository_that_lacks_a_part_of_a_diarization_model() {
+    let (folder, server) = (Folder::new("no-parts"), start(|_| {}));
+    let store = store(&folder, &server.endpoint);
+    let error = store.pull_diarization(REPOSITORY, silent).unwrap_err().to_string();
+    assert!(error.contains("has no `segmentation/pytorch_model.bin`; a diarization"), "{error}");
+    assert!(server.seen().iter().all(|seen| !seen.path.contains("cdn")));
+    assert_eq!(store.list().unwrap(), []);
+    // It is a model all the same.
+    store.pull(REPOSITORY, silent).unwrap();
+    assert!(!server.seen_files(&format!("cdn/{WEIGHTS}")).is_empty());
+}
+
+#[test]
 fn a_server_in_trouble_is_asked_again() {
     let (folder, server) = (Folder::new("busy"), start(|b| b.statuses = vec![503, 429]));
     let store = store(&folder, &server.endpoint);

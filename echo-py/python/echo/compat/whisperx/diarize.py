@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ... import diarize as _diarize
 from ..._audio import SAMPLE_RATE_HZ
+from ..._errors import OptionError
 from ..._transcript import Turn
-from .. import _common
 
 if TYPE_CHECKING:
     import pandas
@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["DiarizationPipeline", "assign_word_speakers"]
 
 
+# What WhisperX takes if no model is named is one of them, but asks for a token: it has to be named here.
+_MODELS = ("campplus", "cam++", "community-1", "pyannote/speaker-diarization-community-1")
+
+
 class DiarizationPipeline:
-    """Tells speakers apart; no token is needed. Its networks are loaded by each call."""
+    """Tells speakers apart. Its networks are loaded by each call.
+
+    ``model_name`` may be ``pyannote/speaker-diarization-community-1``, which is downloaded with the token in
+    ``HF_TOKEN``; without it no token is needed.
+    """
 
     def __init__(
         self,
@@ -26,7 +34,10 @@ class DiarizationPipeline:
         cache_dir: str | None = None,
         use_auth_token: str | bool | None = None,
     ) -> None:
-        _common.only("model_name", model_name, None, "Echo has its own networks")
+        if model_name is not None and model_name not in _MODELS:
+            expected = ", ".join(_MODELS)
+            raise OptionError(f"option `model_name` is {model_name!r}, expected None, {expected}")
+        self._model = model_name
         self._cache = cache_dir
 
     def __call__(
@@ -43,6 +54,7 @@ class DiarizationPipeline:
         transcript = _diarize(
             audio,
             sample_rate_hz=SAMPLE_RATE_HZ if hasattr(audio, "__array__") else None,
+            model=self._model,
             cache=self._cache,
             min_speakers=num_speakers or min_speakers,
             max_speakers=num_speakers or max_speakers,
