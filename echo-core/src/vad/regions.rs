@@ -4,9 +4,11 @@
 //! at `onset`, closes at the first frame below `offset` once that has lasted `min_silence_ms`, is
 //! kept if longer than `min_speech_ms`. [`regions`], for the recogniser, are where speech is and no more:
 //! [`super::chunks`] pads what it hears. [`marked`] regions are for people: padded, and never
-//! cut. [`sounds`] are all but long and sure silences. Speech too long for a chunk is cut by a rule of its own: at the deepest pause in
-//! the second half of what fits, where depth is how far probability stays below `onset`, summed over
-//! the pause. Only where there is no pause of 100 ms is it cut at its least probable frame.
+//! cut. [`sounds`] are all but long and sure silences.
+//!
+//! Speech too long for a chunk is cut by a rule of its own: at the deepest pause in the second half of
+//! what fits, where depth is how far probability stays below `onset`, summed over the pause. Only where
+//! there is no pause of 100 ms is it cut at its least probable frame.
 
 use std::ops::Range;
 

@@ -13,7 +13,8 @@ use super::attention::PAST_LANES;
 use super::buffer::View;
 use crate::error::{Error, Result};
 
-/// Slots allocated at a time.
+/// Slots allocated at a time: of `base`, in halves, as many bytes as the least piece on huge pages,
+/// which goes back to the system when it is dropped.
 const BLOCK_SLOTS: usize = 128;
 
 /// The cache of a decoder's self-attention.
@@ -23,10 +24,10 @@ pub(crate) struct Past {
     pub(super) d_model: usize,
     /// Whether keys and values are stored as half floats, at half the memory.
     pub(super) in_halves: bool,
-    /// For each layer, blocks of slots: `[head][slot in block][key, then value of the head]`, each
-    /// filled up to a multiple of [`PAST_LANES`], so that
+    /// For each layer, blocks of slots: `[head][slot in block][key, then value of the head]`, so that
     /// a head reads memory in order. (Whole slots side by side would put the parts of a head 4 KiB
-    /// apart, where they push each other out of the cache.)
+    /// apart, where they push each other out of the cache.) Keys and values are filled up with zeros
+    /// to a multiple of [`PAST_LANES`].
     layers: Vec<Vec<Aligned>>,
     /// For each hypothesis, the slots of its positions.
     hypotheses: Vec<Vec<u32>>,
