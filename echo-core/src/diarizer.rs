@@ -1,6 +1,7 @@
 //! Speech and speakers by themselves, without a recogniser.
 
 use crate::audio::AudioSource;
+use crate::device::ComputeType;
 use crate::error::Result;
 use crate::models::{Download, ModelStore};
 use crate::options::{Diarization, VadOptions};
@@ -45,7 +46,10 @@ impl Diarizer {
 
     /// With the networks of another store.
     pub fn at(store: ModelStore) -> Self {
-        Self { networks: Networks::new(store, Threads::default()), cancel: CancelToken::new() }
+        Self {
+            networks: Networks::new(store, ComputeType::Auto, Threads::default()),
+            cancel: CancelToken::new(),
+        }
     }
 
     /// Threads to compute on. Default: one for each processor.

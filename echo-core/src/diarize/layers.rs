@@ -3,6 +3,7 @@
 //! A norm of a trained network is one factor and one term for each channel. Where a product stands
 //! before it, the two are one product.
 
+use crate::device::ComputeType;
 use crate::error::Result;
 use crate::kernels::cpu::dense::Dense;
 use crate::models::weights::Weights;
@@ -10,7 +11,11 @@ use crate::models::weights::Weights;
 const EPSILON: f32 = 1e-5;
 
 /// Reads the tensors of a checkpoint.
-pub(super) struct Reader<'a>(pub(super) &'a dyn Weights);
+pub(super) struct Reader<'a> {
+    pub(super) weights: &'a dyn Weights,
+    /// How products of some size are multiplied, see [`Dense::with`].
+    pub(super) compute: ComputeType,
+}
 
 /// A norm after training.
 #[derive(Debug)]
@@ -22,14 +27,14 @@ pub(super) struct Affine {
 impl Reader<'_> {
     /// The values of a tensor.
     pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.0.get(name, shape)?.to_f32()
+        self.weights.get(name, shape)?.to_f32()
     }
 
     /// A norm; its own scale and shift may be missing.
     pub(super) fn norm(&self, name: &str, channels: usize) -> Result<Affine> {
         let get = |part: &str| self.get(&format!("{name}.{part}"), &[channels]);
         let (mean, variance) = (get("running_mean")?, get("running_var")?);
-        let has_own = self.0.shape(&format!("{name}.weight")).is_some();
+        let has_own = self.weights.shape(&format!("{name}.weight")).is_some();
         let (weight, bias) = if has_own {
             (get("weight")?, get("bias")?)
         } else {
@@ -45,7 +50,7 @@ impl Reader<'_> {
     pub(super) fn folded(&self, name: &str, shape: &[usize], norm: &str) -> Result<Dense> {
         let (weight, norm) = (self.get(name, shape)?, self.norm(norm, shape[0])?);
         let inputs = weight.len() / shape[0];
-        Ok(Dense::new(&norm.scaled(&weight), [shape[0], inputs], &norm.shift))
+        Ok(Dense::with(self.compute, &norm.scaled(&weight), [shape[0], inputs], &norm.shift))
     }
 }
 

@@ -39,6 +39,7 @@ use self::linkage::Linkage;
 use self::plda::Plda;
 use self::reconstruct::{Rules, Voting, WindowBits, WindowLabels};
 use self::resnet34::ResNet34;
+use crate::device::ComputeType;
 use crate::error::{Error, Result};
 use crate::features::fbank::{FBANK_BANDS, FBANK_HOP_SAMPLES, Fbank, fbank_frames};
 use crate::models::Npz;
@@ -123,9 +124,10 @@ impl Diarizer {
     pub(crate) fn campplus(
         segmentation: Arc<PyanNet>,
         voices: &dyn Weights,
+        compute: ComputeType,
         threads: &Threads,
     ) -> Result<Self> {
-        Ok(Self::new(segmentation, Box::new(CampPlus::load(voices)?), None, threads))
+        Ok(Self::new(segmentation, Box::new(CampPlus::load(voices, compute)?), None, threads))
     }
 
     /// ResNet34 with a PLDA.
@@ -136,9 +138,10 @@ impl Diarizer {
         segmentation: Arc<PyanNet>,
         voices: &dyn Weights,
         [transform, plda]: [&Npz; 2],
+        compute: ComputeType,
         threads: &Threads,
     ) -> Result<Self> {
-        let embedder = Box::new(ResNet34::load(voices)?);
+        let embedder = Box::new(ResNet34::load(voices, compute)?);
         let known = Plda::load(transform, plda)?;
         let (found, expected) = (known.inputs(), embedder.dimensions());
         if found != expected {

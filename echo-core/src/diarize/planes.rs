@@ -4,6 +4,7 @@
 //! 3 x 3 convolution is three products whose rows overlap, one for each of its bands.
 
 use super::layers::Reader;
+use crate::device::ComputeType;
 use crate::error::Result;
 use crate::features::fbank::FBANK_BANDS;
 use crate::kernels::cpu::dense::Dense;
@@ -62,7 +63,10 @@ impl Reader<'_> {
             });
             // The shift is added once, with the band that is always there.
             let shift = if band == size / 2 { &norm.shift[..] } else { &[] };
-            Dense::new(&taps_first.collect::<Vec<_>>(), [outputs, size * inputs], shift)
+            let weights: Vec<f32> = taps_first.collect();
+            // A single plane is little work, and the sound as it came.
+            let compute = if inputs == 1 { ComputeType::F32 } else { self.compute };
+            Dense::with(compute, &weights, [outputs, size * inputs], shift)
         };
         Ok(Conv2d { bands: (0..size).map(band).collect(), shape })
     }
@@ -72,7 +76,7 @@ impl Reader<'_> {
         let part = |part: &str, norm: &str, size: usize, shape: Shape| {
             self.conv2d(&format!("{name}.{part}"), &format!("{name}.{norm}"), size, shape)
         };
-        let has_shortcut = self.0.shape(&format!("{name}.shortcut.0.weight")).is_some();
+        let has_shortcut = self.weights.shape(&format!("{name}.shortcut.0.weight")).is_some();
         let inner = Shape { inputs: shape.outputs, stride: [1, 1], ..shape };
         Ok(Residual {
             first: part("conv1", "bn1", 3, shape)?,

@@ -19,6 +19,7 @@
 use super::embedding::{Embedder, Mask};
 use super::layers::Reader;
 use super::planes::{Conv2d, Planes, Residual, Shape};
+use crate::device::ComputeType;
 use crate::error::Result;
 use crate::features::fbank::{FBANK_BANDS, Taper};
 use crate::kernels::cpu::dense::Dense;
@@ -44,12 +45,12 @@ pub(crate) struct ResNet34 {
 }
 
 impl ResNet34 {
-    /// Packs the network of a checkpoint.
+    /// Packs the network of a checkpoint, to be multiplied as [`Dense::with`] says.
     ///
     /// # Errors
     /// [`Error::Model`](crate::Error::Model) naming the tensor that is missing or shaped otherwise.
-    pub(crate) fn load(weights: &dyn Weights) -> Result<Self> {
-        let reader = Reader(weights);
+    pub(crate) fn load(weights: &dyn Weights, compute: ComputeType) -> Result<Self> {
+        let reader = Reader { weights, compute };
         let first = Shape { inputs: 1, outputs: STEM, stride: [1, 1] };
         let mut residual = Vec::new();
         let mut inputs = STEM;

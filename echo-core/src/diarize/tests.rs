@@ -7,9 +7,13 @@ use crate::transcript::Transcript;
 
 fn diarizer() -> Option<Diarizer> {
     let segmentation: Box<dyn Weights> = weights("segmentation-3.0")?;
-    let segmentation = Arc::new(PyanNet::load(segmentation.as_ref(), Head::Powerset).unwrap());
+    let segmentation =
+        Arc::new(PyanNet::load(segmentation.as_ref(), Head::Powerset, ComputeType::Auto).unwrap());
     let voices = weights("campplus")?;
-    Some(Diarizer::campplus(segmentation, voices.as_ref(), &Threads::default()).unwrap())
+    Some(
+        Diarizer::campplus(segmentation, voices.as_ref(), ComputeType::Auto, &Threads::default())
+            .unwrap(),
+    )
 }
 
 fn run(diarizer: &Diarizer, samples: &[f32], options: &Diarization) -> Diarized {

@@ -84,7 +84,7 @@ impl Engine {
         Ok(Self {
             recognizer,
             vad: Silero::new()?.on(&stages),
-            networks: Networks::new(store.clone(), stages),
+            networks: Networks::new(store.clone(), choice.compute, stages),
             model: model.to_owned(),
             print: print(path, choice, options.batch_size)?,
             choice,

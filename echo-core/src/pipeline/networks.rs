@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 use std::time::Duration;
 
+use crate::device::ComputeType;
 use crate::diarize::Diarizer;
 use crate::error::Result;
 use crate::models::weights::Weights;
@@ -31,17 +32,19 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct Networks {
     store: ModelStore,
     diarization_model: String,
+    compute: ComputeType,
     pub(super) threads: Threads,
     detection: Mutex<Option<Arc<PyanNet>>>,
     diarizer: Mutex<Option<Arc<Diarizer>>>,
 }
 
 impl Networks {
-    /// Nothing loaded yet; what is missing will come from `store`, and compute on `threads`.
-    pub(crate) fn new(store: ModelStore, threads: Threads) -> Self {
+    /// Nothing loaded yet; what is missing will come from `store`, and compute on `threads`: in f32, or
+    /// for any other type in what is fastest.
+    pub(crate) fn new(store: ModelStore, compute: ComputeType, threads: Threads) -> Self {
         let diarization_model = EMBEDDING.to_owned();
         let (detection, diarizer) = (Mutex::default(), Mutex::default());
-        Self { store, diarization_model, threads, detection, diarizer }
+        Self { store, diarization_model, compute, threads, detection, diarizer }
     }
 
     /// The same with a diarization model: a network of embeddings in the catalogue, or what has all
@@ -52,7 +55,7 @@ impl Networks {
 
     /// The same on other threads; what was loaded is loaded again.
     pub(crate) fn on(self, threads: Threads) -> Self {
-        Self::new(self.store, threads).with_diarization_model(self.diarization_model)
+        Self::new(self.store, self.compute, threads).with_diarization_model(self.diarization_model)
     }
 
     /// The network of [`VadModel::Pyannote`]; loaded once, whoever asks first.
@@ -63,7 +66,7 @@ impl Networks {
     ) -> Result<Arc<PyanNet>> {
         let store = self.store.until(cancel);
         load_once(&self.detection, cancel, || {
-            network(&store, DETECTION, Head::Speakers, on_download)
+            network((&store, DETECTION), Head::Speakers, self.compute, on_download)
         })
     }
 
@@ -76,18 +79,20 @@ impl Networks {
         let store = self.store.until(cancel);
         load_once(&self.diarizer, cancel, || {
             let (name, threads) = (self.diarization_model.as_str(), &self.threads);
+            let compute = self.compute;
             if models::find(name).is_some_and(|entry| entry.kind == ModelKind::Embedding) {
-                let segmentation =
-                    network(&store, SEGMENTATION, Head::Powerset, &mut *on_download)?;
+                let source = (&store, SEGMENTATION);
+                let segmentation = network(source, Head::Powerset, compute, &mut *on_download)?;
                 let voices = tensors(name, &store.pull(name, on_download)?.path)?;
-                let diarizer = Diarizer::campplus(segmentation, voices.as_ref(), threads)?;
+                let diarizer = Diarizer::campplus(segmentation, voices.as_ref(), compute, threads)?;
                 return Ok(Arc::new(diarizer));
             }
             let stored = store.pull_diarization(name, on_download)?;
             let model = open_diarization(name, &stored.path)?;
-            let segmentation = PyanNet::load(model.segmentation.as_ref(), Head::Powerset)?;
+            let segmentation = PyanNet::load(model.segmentation.as_ref(), Head::Powerset, compute)?;
             let (voices, plda) = (model.embedding.as_ref(), [&model.transform, &model.plda]);
-            Ok(Arc::new(Diarizer::resnet34(Arc::new(segmentation), voices, plda, threads)?))
+            let segmentation = Arc::new(segmentation);
+            Ok(Arc::new(Diarizer::resnet34(segmentation, voices, plda, compute, threads)?))
         })
     }
 
@@ -113,13 +118,13 @@ impl Networks {
 }
 
 fn network(
-    store: &ModelStore,
-    name: &str,
+    (store, name): (&ModelStore, &str),
     head: Head,
+    compute: ComputeType,
     on_download: &mut dyn FnMut(&Download),
 ) -> Result<Arc<PyanNet>> {
     let stored = store.pull(name, on_download)?;
-    Ok(Arc::new(PyanNet::load(tensors(name, &stored.path)?.as_ref(), head)?))
+    Ok(Arc::new(PyanNet::load(tensors(name, &stored.path)?.as_ref(), head, compute)?))
 }
 
 /// The tensors of a checkpoint, without the keys that trainers wrap around them.

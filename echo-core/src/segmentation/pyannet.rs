@@ -23,6 +23,7 @@
 //! asteroid-filterbanks `param_sinc_fb.py`. Dropout is for training and left out.
 
 use super::{CLASSES, LOCAL_SPEAKERS, SAMPLE_RATE_HZ, WINDOW_SAMPLES};
+use crate::device::ComputeType;
 use crate::error::Result;
 use crate::kernels::cpu::dense::{Columns, Dense, Lstm};
 use crate::kernels::matrix::Rows;
@@ -127,11 +128,12 @@ struct Affine {
 }
 
 impl PyanNet {
-    /// Packs the network of a checkpoint with this head.
+    /// Packs the network of a checkpoint with this head. What follows the filters is multiplied as
+    /// [`Dense::with`] says, but for the classes.
     ///
     /// # Errors
     /// [`Error::Model`](crate::Error::Model) naming the tensor that is missing or shaped otherwise.
-    pub(crate) fn load(weights: &dyn Weights, head: Head) -> Result<Self> {
+    pub(crate) fn load(weights: &dyn Weights, head: Head, compute: ComputeType) -> Result<Self> {
         let get = |name: &str, shape: &[usize]| weights.get(name, shape)?.to_f32();
         let affine = |name: &str, channels: usize| -> Result<Affine> {
             let scale = get(&format!("{name}.weight"), &[channels])?;
@@ -146,14 +148,15 @@ impl PyanNet {
             });
             let taps_first: Vec<f32> = taps_first.collect();
             let bias = get(&format!("{name}.bias"), &[CHANNELS])?;
-            let convolution = Dense::new(&taps_first, [CHANNELS, TAPS * inputs], &bias);
+            let shape = [CHANNELS, TAPS * inputs];
+            let convolution = Dense::with(compute, &taps_first, shape, &bias);
             let norm = affine(&format!("sincnet.norm1d.{index}"), CHANNELS)?;
             Ok(Stage { convolution, inputs, norm })
         };
-        let dense = |name: &str, [outputs, inputs]: [usize; 2]| -> Result<Dense> {
+        let dense = |name: &str, [outputs, inputs]: [usize; 2], compute| -> Result<Dense> {
             let weight = get(&format!("{name}.weight"), &[outputs, inputs])?;
             let bias = get(&format!("{name}.bias"), &[outputs])?;
-            Ok(Dense::new(&weight, [outputs, inputs], &bias))
+            Ok(Dense::with(compute, &weight, [outputs, inputs], &bias))
         };
         let lstm = |layer: usize, suffix: &str| -> Result<Lstm> {
             let inputs = if layer == 0 { CHANNELS } else { 2 * HIDDEN };
@@ -163,7 +166,8 @@ impl PyanNet {
             let bias: Vec<f32> =
                 ih.iter().zip(get("bias_hh", &[4 * HIDDEN])?).map(|(ih, hh)| ih + hh).collect();
             let weight_ih = get("weight_ih", &[4 * HIDDEN, inputs])?;
-            Ok(Lstm::new(&weight_ih, &get("weight_hh", &[4 * HIDDEN, HIDDEN])?, &bias, inputs))
+            let weight_hh = get("weight_hh", &[4 * HIDDEN, HIDDEN])?;
+            Ok(Lstm::with(compute, [&weight_ih, &weight_hh], &bias, inputs))
         };
         let filterbank = "sincnet.conv1d.0.filterbank";
         let filters = sinc_filters(Bands {
@@ -184,10 +188,10 @@ impl PyanNet {
                 .map(|layer| Ok([lstm(layer, "")?, lstm(layer, "_reverse")?]))
                 .collect::<Result<_>>()?,
             linear: [
-                dense("linear.0", [HIDDEN, 2 * HIDDEN])?,
-                dense("linear.1", [HIDDEN, HIDDEN])?,
+                dense("linear.0", [HIDDEN, 2 * HIDDEN], compute)?,
+                dense("linear.1", [HIDDEN, HIDDEN], compute)?,
             ],
-            classifier: dense("classifier", [head.outputs(), HIDDEN])?,
+            classifier: dense("classifier", [head.outputs(), HIDDEN], ComputeType::F32)?,
         })
     }
 
@@ -213,12 +217,13 @@ impl PyanNet {
         let rows = Rows::new(&span, count, FILTER_SAMPLES, FILTER_STEP);
         self.filters.apply(rows, &mut responses, FILTERS);
 
+        let sums = Sums::of(&span);
         let mut features = vec![0.0; self.head.window_frames() * group.count * CHANNELS];
         for window in 0..group.count {
             let start = window * group.step;
             let first = start / FILTER_STEP * FILTERS;
             let own = &responses[first..first + self.head.responses() * FILTERS];
-            let frames = self.window_features(&span[start..start + window_samples], own);
+            let frames = self.window_features(sums.moments(start, window_samples), own);
             for (frame, values) in frames.chunks_exact(CHANNELS).enumerate() {
                 let at = (frame * group.count + window) * CHANNELS;
                 features[at..at + CHANNELS].copy_from_slice(values);
@@ -228,8 +233,8 @@ impl PyanNet {
     }
 
     /// From the filters' responses `(15975, 80)` to one window's frames `(589, 60)`.
-    fn window_features(&self, samples: &[f32], responses: &[f32]) -> Vec<f32> {
-        let mut pooled = self.magnitudes(samples, responses); // (5325, 80)
+    fn window_features(&self, moments: (f64, f64), responses: &[f32]) -> Vec<f32> {
+        let mut pooled = self.magnitudes(moments, responses); // (5325, 80)
         self.filter_norm.apply(&mut pooled);
         for stage in &self.stages {
             pooled = stage.run(&pooled);
@@ -238,8 +243,7 @@ impl PyanNet {
     }
 
     /// The largest magnitude of each three responses to the normalised window: `(5325, 80)`.
-    fn magnitudes(&self, samples: &[f32], responses: &[f32]) -> Vec<f32> {
-        let (mean, variance) = moments(samples);
+    fn magnitudes(&self, (mean, variance): (f64, f64), responses: &[f32]) -> Vec<f32> {
         let scale = f64::from(self.input_norm[0]) / (variance + EPSILON).sqrt();
         let shift = f64::from(self.input_norm[1]) - mean * scale;
         let shifts: Vec<f32> = self.filter_sums.iter().map(|sum| shift as f32 * sum).collect();
@@ -371,15 +375,29 @@ fn column_sums(
     totals
 }
 
-/// Mean and variance (of all, not of a sample).
-fn moments(samples: &[f32]) -> (f64, f64) {
-    let count = samples.len() as f64;
-    let sum = |term: &dyn Fn(f32) -> f32| -> f64 {
-        samples.chunks(64).map(|piece| f64::from(piece.iter().map(|&x| term(x)).sum::<f32>())).sum()
-    };
-    let mean = sum(&|x| x) / count;
-    let center = mean as f32;
-    (mean, sum(&|x| (x - center) * (x - center)) / count)
+/// Sums of samples and of their squares, up to every [`FILTER_STEP`]th sample of a sound.
+struct Sums(Vec<[f64; 2]>);
+
+impl Sums {
+    fn of(samples: &[f32]) -> Self {
+        let mut total = [0.0; 2];
+        let steps = samples.chunks_exact(FILTER_STEP).map(|step| {
+            for &sample in step {
+                total[0] += f64::from(sample);
+                total[1] += f64::from(sample) * f64::from(sample);
+            }
+            total
+        });
+        Self([[0.0; 2]].into_iter().chain(steps).collect())
+    }
+
+    /// Mean and variance (of all, not of a sample) from the sample `start` on; both are multiples of
+    /// a step.
+    fn moments(&self, start: usize, count: usize) -> (f64, f64) {
+        let [from, to] = [start, start + count].map(|sample| self.0[sample / FILTER_STEP]);
+        let [mean, square] = [0, 1].map(|power| (to[power] - from[power]) / count as f64);
+        (mean, (square - mean * mean).max(0.0))
+    }
 }
 
 fn leak(x: &mut [f32]) {

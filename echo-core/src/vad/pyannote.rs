@@ -67,6 +67,7 @@ impl Vad for Pyannote {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::ComputeType;
     use crate::options::VadOptions;
     use crate::segmentation::pyannet::Head;
     use crate::segmentation::testing::{sample, weights};
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn speech_of_the_sample_is_found_and_silence_is_not() {
         let (Some(sample), Some(weights)) = (sample(), weights("whisperx-vad")) else { return };
-        let network = PyanNet::load(weights.as_ref(), Head::Speakers).unwrap();
+        let network = PyanNet::load(weights.as_ref(), Head::Speakers, ComputeType::Auto).unwrap();
         let vad = Pyannote::new(Arc::new(network), &Threads::default());
         let found = |samples: &[f32]| {
             let probabilities = vad.probabilities(samples, &mut |_| Ok(())).unwrap();

@@ -11,7 +11,7 @@ use crate::segmentation::testing::{largest_difference, reference, sample, tensor
 fn network() -> ResNet34 {
     let tensors = resnet34_tensors().into_iter();
     let weights = tensors.map(|(name, shape, values)| (name, Tensor::from_f32(&shape, &values)));
-    ResNet34::load(&TestWeights(weights.collect())).unwrap()
+    ResNet34::load(&TestWeights(weights.collect()), ComputeType::F32).unwrap()
 }
 
 /// Frames, and of each voice its first four numbers, their sum and their sum of squares, as
@@ -93,6 +93,6 @@ fn the_filterbank_equals_the_reference() {
 fn a_missing_tensor_is_named() {
     let tensors = resnet34_tensors().into_iter().filter(|(name, ..)| name != "layer3.5.bn2.bias");
     let weights = tensors.map(|(name, shape, values)| (name, Tensor::from_f32(&shape, &values)));
-    let error = ResNet34::load(&TestWeights(weights.collect())).unwrap_err();
+    let error = ResNet34::load(&TestWeights(weights.collect()), ComputeType::F32).unwrap_err();
     assert!(error.to_string().contains("layer3.5.bn2.bias"), "{error}");
 }

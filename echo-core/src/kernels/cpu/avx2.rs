@@ -155,6 +155,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         codes: Some(in_codes::TABLE),
         narrow_width: NARROW * Avx2::LEN,
         gemm_f32_narrow,
+        gemm_bf16_narrow: None,
         cells,
         attend_past,
         attend_past_halves,

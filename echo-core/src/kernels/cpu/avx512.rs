@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::TILE_ROWS;
+use super::gemm::{Gemm, TILE_ROWS, gemm};
 use super::isa::{Kernels, code_kernels, format_kernels, vector_kernels};
 use super::lane::{F16, F32, FromHalf, Unit};
 use super::lanes_avx512::{Bf16, Int8};
@@ -130,6 +130,11 @@ const VECTORS: usize = 4;
 
 format_kernels!(in_f32, F32<Avx512>, VECTORS, "avx512f,avx2,fma,f16c");
 format_kernels!(in_f16, F16<Avx512>, VECTORS, "avx512f,avx2,fma,f16c");
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+unsafe fn gemm_bf16_narrow(job: &Gemm<'_>) {
+    gemm::<Bf16, NARROW>(job);
+}
+
 format_kernels!(
     in_bf16,
     Bf16,
@@ -175,6 +180,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         codes: has_vnni.then_some(in_codes::TABLE),
         narrow_width: NARROW * Avx512::LEN,
         gemm_f32_narrow,
+        gemm_bf16_narrow: has_bf16.then_some(gemm_bf16_narrow),
         cells,
         attend_past,
         attend_past_halves,

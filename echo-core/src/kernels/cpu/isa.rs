@@ -72,6 +72,8 @@ pub(super) struct Kernels {
     /// Outputs in a panel of weights that has few.
     pub(super) narrow_width: usize,
     pub(super) gemm_f32_narrow: unsafe fn(&Gemm<'_>),
+    /// Where there is [`bf16`](Self::bf16).
+    pub(super) gemm_bf16_narrow: Option<unsafe fn(&Gemm<'_>)>,
     /// One step of the cells of an LSTM.
     pub(super) cells: unsafe fn(Cells<'_>),
     /// Safe as the function of that name.
@@ -340,6 +342,7 @@ mod portable {
             codes: None,
             narrow_width: NARROW * Portable::LEN,
             gemm_f32_narrow,
+            gemm_bf16_narrow: None,
             cells,
             attend_past,
             attend_past_halves,

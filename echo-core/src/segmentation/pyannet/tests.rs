@@ -5,7 +5,12 @@ use super::super::{WINDOW_FRAMES, powerset};
 use super::*;
 
 fn network() -> Option<PyanNet> {
-    Some(PyanNet::load(weights("segmentation-3.0")?.as_ref(), Head::Powerset).unwrap())
+    network_in(ComputeType::F32)
+}
+
+fn network_in(compute: ComputeType) -> Option<PyanNet> {
+    let weights = weights("segmentation-3.0")?;
+    Some(PyanNet::load(weights.as_ref(), Head::Powerset, compute).unwrap())
 }
 
 /// `(rows, columns)` to `(columns, rows)`.
@@ -57,7 +62,7 @@ fn probabilities_of_the_network_that_detects_equal_the_reference() {
     else {
         return;
     };
-    let network = PyanNet::load(weights.as_ref(), Head::Speakers).unwrap();
+    let network = PyanNet::load(weights.as_ref(), Head::Speakers, ComputeType::F32).unwrap();
     assert_eq!(Head::Speakers.window_frames(), 293);
     // The reference's clip, its first 5 s.
     let group = Group { start: CLIP.start, step: 40_000, count: 2 };
@@ -100,6 +105,22 @@ fn a_window_in_a_group_is_what_it_is_alone() {
         let difference = largest_difference(&together[window * each..][..each], &wanted);
         assert!(difference < 1e-3, "window {window}: {difference:e}");
     }
+}
+
+#[test]
+fn the_fastest_format_hears_the_same_speakers() {
+    let (Some(sample), Some(exact), Some(fastest)) =
+        (sample(), network(), network_in(ComputeType::Auto))
+    else {
+        return;
+    };
+    let group = Group { start: 0, step: 16_000, count: 22 };
+    let [wanted, found] = [exact, fastest].map(|network| network.run(&sample, group));
+    let frames = wanted.chunks_exact(CLASSES).zip(found.chunks_exact(CLASSES));
+    let (all, same) = frames.fold((0, 0), |(all, same), (wanted, found)| {
+        (all + 1, same + usize::from(powerset::likeliest(wanted) == powerset::likeliest(found)))
+    });
+    assert!(1000 * (all - same) <= 5 * all, "{same} of {all} frames");
 }
 
 #[test]
