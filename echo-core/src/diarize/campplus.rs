@@ -23,7 +23,7 @@ use super::planes::{Conv2d, Planes, Residual, Shape};
 use crate::device::ComputeType;
 use crate::error::Result;
 use crate::features::fbank::{FBANK_BANDS, Taper};
-use crate::kernels::cpu::dense::Dense;
+use crate::kernels::cpu::dense::{Dense, Woven};
 use crate::kernels::matrix::Rows;
 use crate::models::weights::Weights;
 
@@ -67,8 +67,8 @@ struct Block {
 struct Layer {
     norm: Affine,
     narrow: Dense,
-    /// One product for each of three taps.
-    local: [Dense; 3],
+    /// `(32, 3 frames, 128)`.
+    local: Dense,
     dilation: usize,
     context: [Dense; 2],
 }
@@ -81,10 +81,11 @@ impl Reader<'_> {
             let inputs = channels + index * GROWTH;
             let cam = format!("{name}.cam_layer");
             let local = self.get(&format!("{cam}.linear_local.weight"), &[GROWTH, NARROW, 3])?;
-            let tap = |tap: usize| {
-                let weights: Vec<f32> = local.iter().skip(tap).step_by(3).copied().collect();
-                Dense::with(self.compute, &weights, [GROWTH, NARROW], &[])
-            };
+            let taps_first = (0..local.len()).map(|at| {
+                let (output, tap, input) = (at / (3 * NARROW), at / NARROW % 3, at % NARROW);
+                local[(output * NARROW + input) * 3 + tap]
+            });
+            let local: Vec<f32> = taps_first.collect();
             let context = |part: &str, outputs: usize, inputs: usize| -> Result<Dense> {
                 let weight = self.get(&format!("{cam}.{part}.weight"), &[outputs, inputs, 1])?;
                 let bias = self.get(&format!("{cam}.{part}.bias"), &[outputs])?;
@@ -97,7 +98,7 @@ impl Reader<'_> {
                     &[NARROW, inputs, 1],
                     &format!("{name}.nonlinear2.batchnorm"),
                 )?,
-                local: [tap(0), tap(1), tap(2)],
+                local: Dense::with(self.compute, &local, [GROWTH, 3 * NARROW], &[]),
                 dilation,
                 context: [
                     context("linear1", NARROW / 2, NARROW)?,
@@ -324,13 +325,9 @@ impl Layer {
             self.narrow.apply(rows, out, NARROW);
             out.iter_mut().for_each(|value| *value = value.max(0.0));
         }
-        for (tap, weights) in self.local.iter().enumerate() {
-            let rows = Rows::new(&narrow[tap * pad * NARROW..], frames, NARROW, NARROW);
-            match tap {
-                0 => weights.apply(rows, local, GROWTH),
-                _ => weights.add_to(rows, local, GROWTH),
-            }
-        }
+        let taps = [0, 1, 2].map(|tap| Some(&narrow[tap * pad * NARROW..]));
+        let woven = Woven { parts: taps, columns: NARROW, taps: 1, rows: frames, step: 1 };
+        self.local.apply_woven(woven, local, GROWTH);
         let masks = self.masks(&narrow[inner]);
         for (frame, row) in joined.chunks_exact_mut(width).enumerate() {
             let mask = &masks[frame / SEGMENT_FRAMES * GROWTH..][..GROWTH];

@@ -1,20 +1,21 @@
 //! Convolutions over bands and time.
 //!
-//! A sound is [`Planes`]: bands of `(frames + 2, channels)` with a zero frame at both ends, so that a
-//! 3 x 3 convolution is three products whose rows overlap, one for each of its bands.
+//! A sound is [`Planes`]: bands of `(frames + 2, channels)` with a zero frame at both ends. Three bands
+//! woven frame by frame make a 3 x 3 convolution a product whose rows overlap.
 
 use super::layers::Reader;
 use crate::device::ComputeType;
 use crate::error::Result;
 use crate::features::fbank::FBANK_BANDS;
-use crate::kernels::cpu::dense::Dense;
+use crate::kernels::cpu::dense::{Dense, Woven};
 use crate::kernels::matrix::Rows;
 
 /// A convolution over bands and time with its norm folded in.
 #[derive(Debug)]
 pub(super) struct Conv2d {
-    /// For each of three bands, `(outputs, 3 frames * inputs)`; for 1 x 1 one product.
-    bands: Vec<Dense>,
+    /// `(outputs, frames, bands, inputs)`: as many frames and bands as it is wide, one or three.
+    product: Dense,
+    size: usize,
     shape: Shape,
 }
 
@@ -56,19 +57,16 @@ impl Reader<'_> {
         let weight = self.get(&format!("{name}.weight"), &[outputs, inputs, size, size])?;
         let norm = self.norm(norm, outputs)?;
         let weight = norm.scaled(&weight);
-        let band = |band: usize| {
-            let taps_first = (0..outputs * size * inputs).map(|at| {
-                let (output, tap, input) = (at / (size * inputs), at / inputs % size, at % inputs);
-                weight[((output * inputs + input) * size + band) * size + tap]
-            });
-            // The shift is added once, with the band that is always there.
-            let shift = if band == size / 2 { &norm.shift[..] } else { &[] };
-            let weights: Vec<f32> = taps_first.collect();
-            // A single plane is little work, and the sound as it came.
-            let compute = if inputs == 1 { ComputeType::F32 } else { self.compute };
-            Dense::with(compute, &weights, [outputs, size * inputs], shift)
-        };
-        Ok(Conv2d { bands: (0..size).map(band).collect(), shape })
+        let area = size * size;
+        let inputs_last = (0..weight.len()).map(|at| {
+            let (output, frame, band) = (at / (area * inputs), at / (size * inputs), at / inputs);
+            weight[((output * inputs + at % inputs) * size + band % size) * size + frame % size]
+        });
+        let weights: Vec<f32> = inputs_last.collect();
+        // A single plane is little work, and the sound as it came.
+        let compute = if inputs == 1 { ComputeType::F32 } else { self.compute };
+        let product = Dense::with(compute, &weights, [outputs, area * inputs], &norm.shift);
+        Ok(Conv2d { product, size, shape })
     }
 
     /// A residual layer; what goes past it is a convolution where the checkpoint has one.
@@ -91,29 +89,22 @@ impl Reader<'_> {
 
 impl Conv2d {
     pub(super) fn run(&self, x: &Planes) -> Planes {
-        let Shape { inputs, outputs, stride } = self.shape;
-        let (bands, frames) = (x.bands.div_ceil(stride[0]), x.frames.div_ceil(stride[1]));
-        let mut out = Planes::zeroed(bands, frames, outputs);
-        let reach = self.bands.len() / 2;
-        // With one tap the frame itself, with three the one before it first.
-        let first = (1 - reach) * inputs;
-        let columns = self.bands.len() * inputs;
-        for band in 0..bands {
-            let target = &mut out.values[(band * (frames + 2) + 1) * outputs..];
-            let mut is_written = false;
-            for (tap, weights) in self.bands.iter().enumerate() {
-                let Some(from) = (band * stride[0] + tap).checked_sub(reach) else { continue };
-                if from >= x.bands {
-                    continue;
-                }
-                let start = from * (x.frames + 2) * inputs + first;
-                let rows = Rows::new(&x.values[start..], frames, columns, stride[1] * inputs);
-                if is_written {
-                    weights.add_to(rows, target, outputs);
-                } else {
-                    weights.apply(rows, target, outputs);
-                    is_written = true;
-                }
+        let Shape { inputs, outputs, stride: [bands, frames] } = self.shape;
+        let mut out = Planes::zeroed(x.bands.div_ceil(bands), x.frames.div_ceil(frames), outputs);
+        let rows = out.frames;
+        for band in 0..out.bands {
+            let target = &mut out.values[(band * (rows + 2) + 1) * outputs..];
+            let middle = band * bands;
+            if self.size == 1 {
+                // Without the zero frame in front.
+                let own = &x.band(middle)[inputs..];
+                self.product.apply(Rows::new(own, rows, inputs, frames * inputs), target, outputs);
+            } else {
+                let near = [middle.checked_sub(1), Some(middle), Some(middle + 1)];
+                let parts =
+                    near.map(|band| band.filter(|&band| band < x.bands).map(|band| x.band(band)));
+                let woven = Woven { parts, columns: inputs, taps: self.size, rows, step: frames };
+                self.product.apply_woven(woven, target, outputs);
             }
         }
         out
@@ -156,6 +147,12 @@ impl Planes {
         for value in &mut self.values {
             *value = value.max(0.0);
         }
+    }
+
+    /// `(frames + 2, channels)`.
+    fn band(&self, band: usize) -> &[f32] {
+        let len = (self.frames + 2) * self.channels;
+        &self.values[band * len..][..len]
     }
 
     /// The channels of one frame of a band.

@@ -28,12 +28,23 @@ pub(crate) struct Dense {
     /// Inputs without filling.
     inputs: usize,
     kernel: unsafe fn(&Gemm<'_>),
-    /// Turns rows of floats into what is multiplied, if that is not floats.
-    prepare: Option<unsafe fn(&Prepare)>,
+    /// Turns rows of floats into lanes.
+    prepare: unsafe fn(&Prepare),
+}
+
+/// Rows woven of up to three matrices with rows of `columns` values: row `r` is the rows from
+/// `r * step` on of all of them, `taps` times those of one index side by side. What is none is zeros.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Woven<'a> {
+    pub(crate) parts: [Option<&'a [f32]>; 3],
+    pub(crate) columns: usize,
+    pub(crate) taps: usize,
+    pub(crate) rows: usize,
+    pub(crate) step: usize,
 }
 
 thread_local! {
-    /// Rows in bf16, of whatever layer runs on this thread.
+    /// Rows of lanes, of whatever layer runs on this thread.
     static LANES: RefCell<Aligned> = RefCell::default();
 }
 
@@ -65,25 +76,23 @@ impl Dense {
         assert!(outputs > 0 && inputs > 0 && weights.len() == outputs * inputs, "weights fit");
         assert!(bias.is_empty() || bias.len() == outputs, "bias fits");
         let kernels = kernels();
-        let bf16 = kernels
-            .bf16
-            .zip(kernels.gemm_bf16_narrow)
-            .filter(|_| compute != ComputeType::F32 && kernels.fastest == ComputeType::Bf16);
-        let (format, [wide, narrow], multiple) = match bf16 {
-            Some((bf16, narrow)) => (Format::Bf16, [bf16.gemm, narrow], BF16_INPUTS),
-            None => (Format::F32, [kernels.f32.gemm, kernels.gemm_f32_narrow], 1),
+        let is_bf16 = compute != ComputeType::F32 && kernels.fastest == ComputeType::Bf16;
+        let bf16 = kernels.bf16.zip(kernels.gemm_bf16_narrow).filter(|_| is_bf16);
+        let (format, wide, narrow, multiple) = match bf16 {
+            Some((bf16, narrow)) => (Format::Bf16, bf16, narrow, BF16_INPUTS),
+            None => (Format::F32, kernels.f32, kernels.gemm_f32_narrow, 1),
         };
         // A few outputs would leave most of a wide panel empty.
         let filled = outputs.next_multiple_of(kernels.width);
         let is_narrow = outputs.next_multiple_of(kernels.narrow_width) < filled;
         let (width, kernel) =
-            if is_narrow { (kernels.narrow_width, narrow) } else { (kernels.width, wide) };
+            if is_narrow { (kernels.narrow_width, narrow) } else { (kernels.width, wide.gemm) };
         let row = |output: usize, values: &mut [f32]| {
             values[..inputs].copy_from_slice(&weights[output * inputs..][..inputs]);
         };
         let shape = [outputs, inputs.next_multiple_of(multiple)];
         let packed = Packed::new(&Pool::new(1), (format, width), shape, bias, &row);
-        Self { packed, inputs, kernel, prepare: bf16.map(|(bf16, _)| bf16.prepare) }
+        Self { packed, inputs, kernel, prepare: wide.prepare }
     }
 
     /// How many values come out for each row.
@@ -107,54 +116,112 @@ impl Dense {
         self.run(input, out, out_step, true);
     }
 
-    fn run(&self, input: Rows<'_>, out: &mut [f32], out_step: usize, is_added: bool) {
-        let rows = input.rows();
+    /// Writes a row of outputs every `out_step` values for each row of what is woven.
+    ///
+    /// # Panics
+    /// If the sizes do not fit.
+    pub(crate) fn apply_woven(&self, input: Woven<'_>, out: &mut [f32], out_step: usize) {
+        let Woven { parts, columns, taps, rows, step } = input;
+        let (depth, width) = (self.packed.format.depth(), parts.len() * columns);
+        assert_eq!(taps * width, self.inputs, "the input has the layer's columns");
+        assert!(columns.is_multiple_of(depth), "parts are whole lanes");
         if rows == 0 {
             return;
         }
-        assert_eq!(input.columns(), self.inputs, "the input has the layer's columns");
-        assert!(self.packed.outputs <= out_step || rows == 1, "rows of the result do not overlap");
-        assert!((rows - 1) * out_step + self.packed.outputs <= out.len(), "the result fits");
-        let output = Target::new(out, out_step);
-        let Some(prepare) = self.prepare else {
-            let floats = Operand::floats(View::new(input.values(), input.row_step()));
-            return self.multiply(rows, floats, output, is_added);
-        };
-        LANES.with_borrow_mut(|lanes| {
-            let lanes = self.lanes(prepare, input, lanes);
-            self.multiply(rows, lanes, output, is_added);
+        let (count, target) = ((rows - 1) * step + taps, self.target(rows, out, out_step));
+        self.with_lanes(count * width, |lanes| {
+            for (index, part) in parts.into_iter().enumerate() {
+                let lanes = &mut lanes[index * columns / depth..];
+                match part {
+                    Some(part) => {
+                        self.fill(Rows::new(part, count, columns, columns), lanes, width / depth);
+                    }
+                    None => {
+                        for row in lanes.chunks_mut(width / depth).take(count) {
+                            row[..columns / depth].fill(0.0);
+                        }
+                    }
+                }
+            }
+            self.multiply(rows, self.operand(lanes, step * width / depth), target, false);
         });
     }
 
-    /// Turns rows of floats into rows of lanes, which overlap if the floats do.
-    fn lanes(&self, prepare: unsafe fn(&Prepare), input: Rows<'_>, lanes: &mut Aligned) -> Operand {
+    fn run(&self, input: Rows<'_>, out: &mut [f32], out_step: usize, is_added: bool) {
         let (rows, columns, step) = (input.rows(), input.columns(), input.row_step());
-        let overlap = step < columns;
-        let (rows, len) = if overlap { (1, (rows - 1) * step + columns) } else { (rows, columns) };
-        // Words of a row, with zeros or the next row's values behind its own.
-        let words = (len + self.packed.inputs - columns).div_ceil(2);
-        if lanes.len() < rows * words {
-            *lanes = Aligned::zeroed(rows * words);
+        assert_eq!(columns, self.inputs, "the input has the layer's columns");
+        if rows == 0 {
+            return;
         }
-        for row in lanes[..rows * words].chunks_exact_mut(words) {
-            row[len / 2..].fill(0.0);
+        let target = self.target(rows, out, out_step);
+        if self.packed.format == Format::F32 {
+            let floats = Operand::floats(View::new(input.values(), step));
+            return self.multiply(rows, floats, target, is_added);
         }
-        let job = Prepare {
-            rows,
-            input: View::new(input.values(), step),
-            len,
-            norm: None,
-            normed: std::ptr::null_mut(),
-            lanes: Target::new(lanes, words),
-            scales: std::ptr::null_mut(),
-        };
-        // SAFETY: the kernel is of this machine; `Rows::new` checked the input, and the lanes hold the
-        // rows.
-        unsafe { prepare(&job) };
-        let stride_bytes = if overlap { 2 * step } else { 4 * words };
-        Operand { data: lanes.as_ptr().cast(), stride_bytes, scales: std::ptr::null() }
+        let depth = self.packed.format.depth();
+        if step < columns && step.is_multiple_of(depth) {
+            // Rows that overlap as floats do so as lanes.
+            let len = (rows - 1) * step + columns;
+            self.with_lanes(len, |lanes| {
+                self.fill(Rows::new(input.values(), 1, len, len), lanes, 0);
+                self.multiply(rows, self.operand(lanes, step / depth), target, is_added);
+            });
+        } else {
+            let words = self.packed.inputs.div_ceil(depth);
+            self.with_lanes(rows * words * depth, |lanes| {
+                for row in lanes.chunks_exact_mut(words) {
+                    row[columns / depth..].fill(0.0);
+                }
+                self.fill(input, lanes, words);
+                self.multiply(rows, self.operand(lanes, words), target, is_added);
+            });
+        }
     }
 
+    /// Lends memory for the lanes of so many values, with zeros behind them that fill up the last row.
+    fn with_lanes(&self, values: usize, run: impl FnOnce(&mut [f32])) {
+        let depth = self.packed.format.depth();
+        let (own, filling) =
+            (values / depth, (self.packed.inputs - self.inputs).div_ceil(depth) + 1);
+        LANES.with_borrow_mut(|lanes| {
+            if lanes.len() < own + filling {
+                *lanes = Aligned::zeroed(own + filling);
+            }
+            lanes[own..own + filling].fill(0.0);
+            run(&mut lanes[..own + filling]);
+        });
+    }
+
+    /// Turns rows of floats into rows of lanes, `stride` words apart.
+    fn fill(&self, input: Rows<'_>, lanes: &mut [f32], stride: usize) {
+        let words = input.columns().div_ceil(self.packed.format.depth());
+        assert!((input.rows() - 1) * stride + words <= lanes.len(), "the lanes fit");
+        let job = Prepare {
+            rows: input.rows(),
+            input: View::new(input.values(), input.row_step()),
+            len: input.columns(),
+            norm: None,
+            normed: std::ptr::null_mut(),
+            lanes: Target::new(lanes, stride),
+            scales: std::ptr::null_mut(),
+        };
+        // SAFETY: the kernel is of this machine; `Rows::new` checked the input, the assertion the lanes.
+        unsafe { (self.prepare)(&job) };
+    }
+
+    /// Rows of lanes, so many words apart.
+    fn operand(&self, lanes: &[f32], stride: usize) -> Operand {
+        Operand::floats(View::new(lanes, stride))
+    }
+
+    /// Where the outputs of so many rows go.
+    fn target(&self, rows: usize, out: &mut [f32], out_step: usize) -> Target {
+        assert!(self.packed.outputs <= out_step || rows == 1, "rows of the result do not overlap");
+        assert!((rows - 1) * out_step + self.packed.outputs <= out.len(), "the result fits");
+        Target::new(out, out_step)
+    }
+
+    /// Multiplies rows of lanes whose last one ends in its memory, filling included.
     fn multiply(&self, rows: usize, input: Operand, output: Target, is_added: bool) {
         let job = Gemm {
             rows,
@@ -165,8 +232,8 @@ impl Dense {
             has_gelu: false,
             add: is_added.then(|| output.as_view()),
         };
-        // SAFETY: the kernel is of this machine; `run` checked input and output, which nothing else
-        // borrows.
+        // SAFETY: the kernel is of this machine; the callers checked the input and `target` the output,
+        // which nothing else borrows.
         unsafe { (self.kernel)(&job) };
     }
 }
