@@ -45,7 +45,7 @@ struct Block {
     weights: *const u8,
     /// Lanes over 16, not zero.
     steps: usize,
-    /// Where the first row of sums of either register goes, as many bytes apart.
+    /// Where the first row of sums of either register goes, rows of a panel's outputs.
     sums: [*mut f32; 2],
     /// What is fetched into the cache meanwhile, so many lines with each step, not zero.
     ahead: *const u8,

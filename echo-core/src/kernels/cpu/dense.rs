@@ -2,8 +2,8 @@
 //!
 //! Voice activity, diarization and alignment run networks of a few million weights over many
 //! windows, so threads take windows and each product stays on one of them. Weights are packed once
-//! for the kernels of this machine; input rows may overlap, which makes a convolution over frames a
-//! product without a copy. A network is read once and shared by threads.
+//! for the kernels of this machine, in f32 or in bf16; input rows may overlap, which makes a convolution
+//! over frames a product without a copy. A network is read once and shared by threads.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -70,23 +70,36 @@ impl Dense {
     pub(crate) fn with(
         compute: ComputeType,
         weights: &[f32],
+        shape: [usize; 2],
+        bias: &[f32],
+    ) -> Self {
+        let kernels = kernels();
+        let is_bf16 = compute != ComputeType::F32 && kernels.fastest == ComputeType::Bf16;
+        let format = if is_bf16 { Format::Bf16 } else { Format::F32 };
+        Self::pack(kernels, format, weights, shape, bias)
+    }
+
+    /// The same for some kernels and one of their formats, f32 or bf16.
+    fn pack(
+        kernels: &Kernels,
+        format: Format,
+        weights: &[f32],
         [outputs, inputs]: [usize; 2],
         bias: &[f32],
     ) -> Self {
         assert!(outputs > 0 && inputs > 0 && weights.len() == outputs * inputs, "weights fit");
         assert!(bias.is_empty() || bias.len() == outputs, "bias fits");
-        let kernels = kernels();
-        let is_bf16 = compute != ComputeType::F32 && kernels.fastest == ComputeType::Bf16;
-        let bf16 = kernels.bf16.zip(kernels.gemm_bf16_narrow).filter(|_| is_bf16);
-        let (format, wide, narrow, multiple) = match bf16 {
-            Some((bf16, narrow)) => (Format::Bf16, bf16, narrow, BF16_INPUTS),
-            None => (Format::F32, kernels.f32, kernels.gemm_f32_narrow, 1),
+        let (wide, narrow, multiple) = match format {
+            Format::Bf16 => (kernels.of(format), kernels.gemm_bf16_narrow, BF16_INPUTS),
+            _ => (kernels.f32, Some(kernels.gemm_f32_narrow), 1),
         };
         // A few outputs would leave most of a wide panel empty.
         let filled = outputs.next_multiple_of(kernels.width);
         let is_narrow = outputs.next_multiple_of(kernels.narrow_width) < filled;
-        let (width, kernel) =
-            if is_narrow { (kernels.narrow_width, narrow) } else { (kernels.width, wide.gemm) };
+        let (width, kernel) = match narrow.filter(|_| is_narrow) {
+            Some(narrow) => (kernels.narrow_width, narrow),
+            None => (kernels.width, wide.gemm),
+        };
         let row = |output: usize, values: &mut [f32]| {
             values[..inputs].copy_from_slice(&weights[output * inputs..][..inputs]);
         };
@@ -353,7 +366,7 @@ mod tests {
     }
 
     /// What differs most from the plain loop, over shapes with overlapping and with gapped rows.
-    fn largest_error(compute: ComputeType) -> f32 {
+    fn largest_error(kernels: &Kernels, format: Format) -> f32 {
         let mut largest = 0.0f32;
         for [rows, outputs, inputs, step] in [
             [1, 1, 1, 1],
@@ -367,7 +380,7 @@ mod tests {
         ] {
             let input = noise((rows - 1) * step + inputs, 1);
             let (weights, bias) = (noise(outputs * inputs, 2), noise(outputs, 3));
-            let dense = Dense::with(compute, &weights, [outputs, inputs], &bias);
+            let dense = Dense::pack(kernels, format, &weights, [outputs, inputs], &bias);
             let mut out = vec![0.5; rows * (outputs + 3)];
             // What an earlier layer left in this thread's memory is no number.
             dense.apply(Rows::new(&vec![f32::NAN; inputs], 1, inputs, 1), &mut out, outputs);
@@ -395,8 +408,14 @@ mod tests {
     #[test]
     fn a_packed_layer_equals_the_plain_loop() {
         // f32 sums of up to 300 products in two orders; bf16 rounds both factors by up to 1/512.
-        let errors = [ComputeType::F32, ComputeType::Auto].map(largest_error);
-        assert!(errors[0] < 1e-5 && errors[1] < 1e-2, "{errors:?}");
+        for kernels in Kernels::available() {
+            for (format, tolerance) in [(Format::F32, 1e-5), (Format::Bf16, 1e-2)] {
+                if kernels.has(format) {
+                    let error = largest_error(&kernels, format);
+                    assert!(error < tolerance, "{} {format:?}: {error}", kernels.name);
+                }
+            }
+        }
     }
 
     #[test]
