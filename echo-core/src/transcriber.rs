@@ -232,8 +232,8 @@ impl Builder {
         self
     }
 
-    /// In which number format. Default [`ComputeType::Auto`]. Networks of speech and speakers compute in f32 if this
-    /// is [`ComputeType::F32`], else in bf16 where the processor multiplies that fastest.
+    /// In which number format. Default [`ComputeType::Auto`]. [`VadModel::Pyannote`](crate::VadModel::Pyannote) and
+    /// speakers compute in f32 if this is [`ComputeType::F32`], else in bf16 where that is fastest.
     pub fn compute_type(mut self, compute_type: ComputeType) -> Self {
         self.options.compute_type = compute_type;
         self

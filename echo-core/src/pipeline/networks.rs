@@ -66,7 +66,7 @@ impl Networks {
     ) -> Result<Arc<PyanNet>> {
         let store = self.store.until(cancel);
         load_once(&self.detection, cancel, || {
-            network((&store, DETECTION), Head::Speakers, self.compute, on_download)
+            network(&store, DETECTION, Head::Speakers, self.compute, on_download)
         })
     }
 
@@ -81,8 +81,8 @@ impl Networks {
             let (name, threads) = (self.diarization_model.as_str(), &self.threads);
             let compute = self.compute;
             if models::find(name).is_some_and(|entry| entry.kind == ModelKind::Embedding) {
-                let source = (&store, SEGMENTATION);
-                let segmentation = network(source, Head::Powerset, compute, &mut *on_download)?;
+                let head = Head::Powerset;
+                let segmentation = network(&store, SEGMENTATION, head, compute, &mut *on_download)?;
                 let voices = tensors(name, &store.pull(name, on_download)?.path)?;
                 let diarizer = Diarizer::campplus(segmentation, voices.as_ref(), compute, threads)?;
                 return Ok(Arc::new(diarizer));
@@ -118,7 +118,8 @@ impl Networks {
 }
 
 fn network(
-    (store, name): (&ModelStore, &str),
+    store: &ModelStore,
+    name: &str,
     head: Head,
     compute: ComputeType,
     on_download: &mut dyn FnMut(&Download),
