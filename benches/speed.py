@@ -39,20 +39,19 @@ SAME_TYPE = {"f32": "float32"}
 def main() -> None:
     arguments = parse_arguments()
     contestants = [engines.Engine.parse(name) for name in arguments.engines.split(",")]
-    results: dict[tuple[int, str], list[dict]] = {}
-    threads_of_runs = [int(number) for number in arguments.threads.split(",")]
-    for threads in threads_of_runs:
+    for threads in [int(number) for number in arguments.threads.split(",")]:
+        results: dict[str, list[dict]] = {}
         for turn in range(arguments.runs):
             for engine in contestants:
                 print(f"{threads} threads, run {turn + 1}: {engine.name}", file=sys.stderr, flush=True)
                 found = measure(engine, threads, arguments)
-                results.setdefault((threads, engine.name), []).append(found)
+                results.setdefault(engine.name, []).append(found)
                 if arguments.out:
                     with arguments.out.open("a", encoding="utf-8") as out:
                         out.write(json.dumps(found, ensure_ascii=False) + "\n")
-    for threads in threads_of_runs:
-        print(f"\n{threads} thread{'s' if threads > 1 else ''}, {arguments.audio.name}, {arguments.runs} runs each, {machine()}\n")
-        print(table(contestants, {name: rows for (count, name), rows in results.items() if count == threads}))
+        count = f"{threads} thread{'s' if threads > 1 else ''}"
+        print(f"\n{count}, {arguments.audio.name}, {arguments.runs} runs each, {machine()}\n")
+        print(table(contestants, results), flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -22,9 +22,10 @@ use std::sync::OnceLock;
 use super::avx512;
 use super::buffer::Target;
 use super::gemm::{Ahead, Gemm, Operand, gemm};
-use super::isa::{Kernels, format_kernels};
+use super::isa::{Kernels, code_kernels, format_kernels};
 use super::lane::Unit;
-use super::lanes_avx512::{Bf16, Int8};
+use super::lanes_avx512::{Bf16, Vnni};
+use super::lanes_int8::Int8;
 use crate::device::ComputeType;
 
 /// Rows of a register.
@@ -315,6 +316,13 @@ unit!(
     4
 );
 
+unit!(
+    /// Signed queries times unsigned keys.
+    KeysOfInt8,
+    "tdpbsud",
+    4
+);
+
 const VECTORS: usize = 4;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
@@ -330,7 +338,15 @@ format_kernels!(
 );
 format_kernels!(
     in_int8,
-    Int8<FoursOfInt8>,
+    Int8<Vnni, FoursOfInt8>,
+    VECTORS,
+    "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"
+);
+code_kernels!(
+    in_codes,
+    Vnni<true>,
+    Vnni,
+    (KeysOfInt8, FoursOfInt8),
     VECTORS,
     "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"
 );
@@ -347,6 +363,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         tile_rows: 2 * ROWS,
         bf16: Some(in_bf16::TABLE),
         int8: Some(in_int8::TABLE),
+        codes: Some(in_codes::TABLE),
         gemm_bf16_narrow: Some(gemm_bf16_narrow),
         ..rest
     })

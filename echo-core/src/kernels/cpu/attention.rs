@@ -23,7 +23,7 @@ use super::buffer::{Lent, Target, View};
 use super::gemm::{Ahead, Keep, MAX_WIDTH, Operand, accumulate};
 use super::lane::{Lane, Unit};
 use super::layout::Format;
-use super::math::softmax_row;
+use super::math::{load_up_to, softmax_row};
 use super::product::ROW_GAP;
 use super::vector::Vector;
 
@@ -64,7 +64,10 @@ impl HeadShape {
 
     /// Lanes of a column of values.
     pub(super) fn value_lanes(self) -> usize {
-        self.frames.div_ceil(self.format.depth()).next_multiple_of(VALUE_LANES)
+        // Codes need what they are worth for whole panels of keys, too.
+        let whole = if self.format.has_steps() { self.width } else { 1 };
+        let frames = self.frames.next_multiple_of(whole);
+        frames.div_ceil(self.format.depth()).next_multiple_of(VALUE_LANES)
     }
 
     /// Words that so many lanes take, whole panels.
@@ -72,7 +75,7 @@ impl HeadShape {
         lanes * self.format.lane_bytes() / size_of::<f32>()
     }
 
-    /// Frames filled up to whole lanes of values, and thereby to whole panels of keys.
+    /// Frames filled up to whole lanes of values, and for codes to whole panels of keys.
     pub(super) fn row_frames(self) -> usize {
         self.value_lanes() * self.format.depth()
     }
@@ -464,10 +467,4 @@ unsafe fn weigh<L: Lane<Weights = <L as Lane>::Vector>, const N: usize>(
             _ => sum.store(job.output.add(column)),
         }
     }
-}
-
-/// The first `count` floats, or as many as a vector has.
-#[inline(always)]
-unsafe fn load_up_to<V: Vector>(from: *const f32, count: usize) -> V {
-    if count < V::LEN { V::load_part(from, count) } else { V::load(from) }
 }

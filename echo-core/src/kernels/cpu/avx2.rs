@@ -1,4 +1,5 @@
-//! AVX2 with FMA and F16C: x86-64 since 2013 (Haswell) and 2015 (Excavator).
+//! AVX2 with FMA and F16C: x86-64 since 2013 (Haswell) and 2015 (Excavator). With AVX-VNNI: what Intel
+//! sells for desks and laps since 2021 (Alder Lake), which has no AVX-512.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "every line is an intrinsic, whose one precondition is the caller's"
@@ -9,7 +10,8 @@ use std::arch::x86_64::*;
 use super::gemm::TILE_ROWS;
 use super::isa::{Kernels, code_kernels, format_kernels, vector_kernels};
 use super::lane::{F16, F32, FromHalf, Unit};
-use super::lanes_avx2::Int8;
+use super::lanes_avx2::{AvxVnni, Pairs};
+use super::lanes_int8::Int8;
 use super::vector::Vector;
 use crate::device::ComputeType;
 
@@ -132,8 +134,10 @@ const VECTORS: usize = 2;
 
 format_kernels!(in_f32, F32<Avx2>, VECTORS, "avx2,fma,f16c");
 format_kernels!(in_f16, F16<Avx2>, VECTORS, "avx2,fma,f16c");
-format_kernels!(in_int8, Int8, VECTORS, "avx2,fma,f16c");
-code_kernels!(in_codes, Int8, Int8, VECTORS, "avx2,fma,f16c");
+format_kernels!(in_pairs, Int8<Pairs>, VECTORS, "avx2,fma,f16c");
+code_kernels!(codes_in_pairs, Pairs, Pairs, ((), ()), VECTORS, "avx2,fma,f16c");
+format_kernels!(in_fours, Int8<AvxVnni>, VECTORS, "avx2,avxvnni,fma,f16c");
+code_kernels!(codes_in_fours, AvxVnni<true>, AvxVnni, ((), ()), VECTORS, "avx2,avxvnni,fma,f16c");
 vector_kernels!(Avx2, VECTORS, "avx2,fma,f16c");
 
 /// The kernels, if this machine has the instructions.
@@ -151,8 +155,8 @@ pub(super) fn kernels() -> Option<Kernels> {
         f16: Some(in_f16::TABLE),
         bf16: None,
         int8: None,
-        int8_pairs: Some(in_int8::TABLE),
-        codes: Some(in_codes::TABLE),
+        int8_pairs: Some(in_pairs::TABLE),
+        codes: Some(codes_in_pairs::TABLE),
         narrow_width: NARROW * Avx2::LEN,
         gemm_f32_narrow,
         gemm_bf16_narrow: None,
@@ -163,5 +167,17 @@ pub(super) fn kernels() -> Option<Kernels> {
         #[cfg(feature = "bench")]
         read,
         norm,
+    })
+}
+
+/// The kernels, if this machine has the instruction for int8 in fours, too.
+pub(super) fn kernels_with_vnni() -> Option<Kernels> {
+    let rest = kernels()?;
+    is_x86_feature_detected!("avxvnni").then_some(Kernels {
+        name: "avx-vnni",
+        int8: Some(in_fours::TABLE),
+        int8_pairs: None,
+        codes: Some(codes_in_fours::TABLE),
+        ..rest
     })
 }

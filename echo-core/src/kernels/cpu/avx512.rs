@@ -9,7 +9,8 @@ use std::arch::x86_64::*;
 use super::gemm::{Gemm, TILE_ROWS, gemm};
 use super::isa::{Kernels, code_kernels, format_kernels, vector_kernels};
 use super::lane::{F16, F32, FromHalf, Unit};
-use super::lanes_avx512::{Bf16, Int8};
+use super::lanes_avx512::{Bf16, Pairs, Vnni};
+use super::lanes_int8::Int8;
 use super::vector::Vector;
 use crate::device::ComputeType;
 
@@ -141,11 +142,26 @@ format_kernels!(
     VECTORS,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"
 );
-format_kernels!(in_int8, Int8, VECTORS, "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c");
+format_kernels!(in_pairs, Int8<Pairs>, VECTORS, "avx512f,avx512bw,avx512vl,avx2,fma,f16c");
 code_kernels!(
-    in_codes,
-    Int8<(), true>,
-    Int8,
+    codes_in_pairs,
+    Pairs,
+    Pairs,
+    ((), ()),
+    VECTORS,
+    "avx512f,avx512bw,avx512vl,avx2,fma,f16c"
+);
+format_kernels!(
+    in_fours,
+    Int8<Vnni>,
+    VECTORS,
+    "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"
+);
+code_kernels!(
+    codes_in_fours,
+    Vnni<true>,
+    Vnni,
+    ((), ()),
     VECTORS,
     "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"
 );
@@ -159,28 +175,41 @@ fn is_intel() -> bool {
 
 /// The kernels, if this machine has the instructions.
 pub(super) fn kernels() -> Option<Kernels> {
-    if !is_x86_feature_detected!("avx512f") {
-        return None;
-    }
-    let has_words = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
+    let first = first_kernels()?;
+    let has_words = first.int8_pairs.is_some();
     let has_bf16 =
         has_words && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512dq");
     let has_vnni = has_words && is_x86_feature_detected!("avx512vnni");
     Some(Kernels {
         name: "avx512",
         fastest: if has_bf16 && !is_intel() { ComputeType::Bf16 } else { ComputeType::F32 },
+        bf16: has_bf16.then_some(in_bf16::TABLE),
+        int8: has_vnni.then_some(in_fours::TABLE),
+        int8_pairs: first.int8_pairs.filter(|_| !has_vnni),
+        codes: if has_vnni { Some(codes_in_fours::TABLE) } else { first.codes },
+        gemm_bf16_narrow: has_bf16.then_some(gemm_bf16_narrow),
+        ..first
+    })
+}
+
+/// Those of the first processors that had AVX-512 (Skylake-SP), before the formats for networks came.
+pub(super) fn first_kernels() -> Option<Kernels> {
+    let has_words = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
+    is_x86_feature_detected!("avx512f").then_some(Kernels {
+        name: "avx512-2017",
+        fastest: ComputeType::F32,
         width: VECTORS * Avx512::LEN,
         block_rows: <() as Unit>::BLOCK_ROWS,
         tile_rows: TILE_ROWS,
         f32: in_f32::TABLE,
         f16: Some(in_f16::TABLE),
-        bf16: has_bf16.then_some(in_bf16::TABLE),
-        int8: has_vnni.then_some(in_int8::TABLE),
-        int8_pairs: None,
-        codes: has_vnni.then_some(in_codes::TABLE),
+        bf16: None,
+        int8: None,
+        int8_pairs: has_words.then_some(in_pairs::TABLE),
+        codes: has_words.then_some(codes_in_pairs::TABLE),
         narrow_width: NARROW * Avx512::LEN,
         gemm_f32_narrow,
-        gemm_bf16_narrow: has_bf16.then_some(gemm_bf16_narrow),
+        gemm_bf16_narrow: None,
         cells,
         attend_past,
         attend_past_halves,

@@ -1,9 +1,10 @@
 //! Keys and values of windows as int8, each frame of a head with a scale of its own.
 //!
-//! A decoder reads all of them at every step, which is most of what it waits for. As int8 they are half
-//! of bf16, and products of int8 are the cheapest there are. Queries become int8 as they come, as for
-//! linear layers; so do the numerators of a softmax, once the largest of them is known. What is lost is
-//! 0.7 % of keys and values (root mean square, `base`), a tenth of what int8 layers lose.
+//! A decoder reads them at every step, which is most of what it waits for; an encoder's queries meet
+//! them all, three tenths of its products. As int8 they are half of bf16, and products of int8 are the
+//! cheapest there are. Queries become int8 as they come, as for linear layers; so do the numerators of
+//! a softmax, once the largest of them is known. What is lost is 0.7 % of keys and values (root mean
+//! square, `base`), a tenth of what int8 layers lose.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "inner loops are pointer arithmetic and vector operations; the caller's promise covers them"
@@ -15,16 +16,14 @@ use std::ops::Range;
 use super::attention::{AttendBlock, HeadShape, MASKED, MOST_QUERIES, PackedHead};
 use super::buffer::{Target, View};
 use super::gemm::{Ahead, Keep, MAX_WIDTH, Operand, accumulate};
-use super::lane::Lane;
-use super::layout::{largest_of, nearest};
-use super::math::softmax_row;
+use super::lane::{Lane, Unit};
+use super::lanes_int8::{Dot, Int8, Integers, largest_of};
+use super::math::{exp2_rough, load_up_to};
 use super::product::ROW_GAP;
 use super::vector::Vector;
 
 /// A frame of which nothing is larger is nothing.
 const LEAST: f32 = 1e-30;
-/// Added to a number below 2^22, leaves the nearest integer in the low bits of the sum.
-const SHIFT: f32 = 12_582_912.0;
 
 /// Frames of one head that are to become codes.
 #[derive(Debug)]
@@ -39,63 +38,70 @@ pub(super) struct Encode {
     pub(super) head: Target,
 }
 
-/// Turns frames into codes, in the layout of [`pack_rows`](super::attention::pack_rows) and, for keys, as
-/// the lanes of `K` are.
+/// Turns frames into codes, in the layout of [`pack_rows`](super::attention::pack_rows): keys as the lanes
+/// of `K` are, values as those of `V`.
 ///
 /// # Safety
 /// The views have the rows, `head` all of a head, and no other thread writes the same rows.
 #[inline(always)]
-pub(super) unsafe fn encode<K: Lane>(job: &Encode) {
+pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
     let HeadShape { d_head, width, .. } = job.shape;
-    let depth = job.shape.format.depth();
-    let (lanes, value_lanes) = (d_head / depth, job.shape.value_lanes());
+    let (lanes, value_lanes) = (d_head / K::DEPTH, job.shape.value_lanes());
     let keys = job.head.data.cast::<u8>();
     let values = job.head.at(0, job.shape.key_words()).data.cast::<u8>();
     let worth = job.head.at(0, job.shape.key_words() + job.shape.value_words()).data;
-    let mut codes = vec![0; d_head];
+    let mut codes = vec![0; d_head.next_multiple_of(4)];
     for (index, row) in job.rows.clone().enumerate() {
-        *worth.add(row) = codes_of(job.keys.at(index, 0), &mut codes);
+        *worth.add(row) = codes_of::<K>(job.keys.at(index, 0), d_head, &mut codes);
         let column = row / width * width * lanes + row % width;
-        for (lane, codes) in codes.chunks_exact(depth).enumerate() {
-            let to = keys.add((column + lane * width) * depth);
-            for (at, code) in codes.iter().enumerate() {
-                *to.add(at) = if K::ARE_UNSIGNED { code ^ 0x80 } else { *code };
-            }
+        for (lane, codes) in codes[..d_head].chunks_exact(K::DEPTH).enumerate() {
+            let to = keys.add((column + lane * width) * K::DEPTH);
+            codes.as_ptr().copy_to_nonoverlapping(to, K::DEPTH);
         }
-        *worth.add(job.shape.row_frames() + row) = codes_of(job.values.at(index, 0), &mut codes);
-        for (panel, codes) in codes.chunks(width).enumerate() {
-            let lane = panel * value_lanes + row / depth;
-            let to = values.add(lane * width * depth + row % depth);
+        *worth.add(job.shape.row_frames() + row) =
+            codes_of::<V>(job.values.at(index, 0), d_head, &mut codes);
+        for (panel, codes) in codes[..d_head].chunks(width).enumerate() {
+            let lane = panel * value_lanes + row / V::DEPTH;
+            let to = values.add(lane * width * V::DEPTH + row % V::DEPTH);
             for (column, code) in codes.iter().enumerate() {
-                *to.add(column * depth) = *code;
+                *to.add(column * V::DEPTH) = *code;
             }
         }
     }
 }
 
-/// Writes a row in steps of a scale, as the bytes of int8, and returns what a step is worth.
+/// Writes a row of `len` floats in steps of a scale, as the weights of `D` are stored, and returns what a
+/// step is worth.
 #[inline(always)]
-unsafe fn codes_of(row: View, codes: &mut [u8]) -> f32 {
-    let row = std::slice::from_raw_parts(row.data, codes.len());
-    let largest = largest_of(row).max(LEAST);
-    let factor = 127.0 / largest;
-    for (code, value) in codes.iter_mut().zip(row) {
-        *code = nearest(value * factor).cast_unsigned();
+unsafe fn codes_of<D: Dot>(row: View, len: usize, codes: &mut [u8]) -> f32 {
+    let largest = largest_of::<D::Vector>(row.data, len).max(LEAST);
+    let factor = D::Vector::splat(127.0 / largest);
+    let offset = D::Vector::splat_int(if D::WEIGHTS_ARE_UNSIGNED { 128 } else { 0 });
+    for i in (0..len).step_by(D::Vector::LEN) {
+        let count = D::Vector::LEN.min(len - i);
+        let values = load_up_to::<D::Vector>(row.data.add(i), count).mul(factor);
+        let ints = D::Vector::add_ints(values.nearest_ints(), offset);
+        D::Vector::store_bytes(ints, codes.as_mut_ptr().add(i), count.next_multiple_of(4));
     }
-    largest / 127.0
+    largest * (1.0 / 127.0)
 }
 
 /// Attends from a block of queries to all frames of a head in codes, packed for `N` vectors. `K`
-/// multiplies keys, `V` values.
+/// multiplies keys, `V` values, each with its unit of `U`.
 ///
 /// # Safety
 /// As for [`attention::attend`](super::attention::attend).
 #[inline(always)]
-pub(super) unsafe fn attend<K: Lane, V: Lane, const N: usize>(block: &AttendBlock<'_>) {
+pub(super) unsafe fn attend<K, V, U, const N: usize>(block: &AttendBlock<'_>)
+where
+    K: Dot,
+    V: Dot<Vector = K::Vector>,
+    U: Units,
+{
     let PackedHead { keys, values, worth, shape } = block.head;
     let HeadShape { frames, d_head, width, format } = shape;
     debug_assert!(format.depth() == K::DEPTH && format.depth() == V::DEPTH);
-    debug_assert!(width == N * <K::Vector as Vector>::LEN, "layout of a head");
+    debug_assert!(width == N * K::Vector::LEN, "layout of a head");
     let (n, lanes, value_lanes) = (block.rows.len(), d_head / K::DEPTH, shape.value_lanes());
     let row_frames = shape.row_frames();
     let scores = Target { data: block.scratch, stride: row_frames + ROW_GAP };
@@ -104,111 +110,126 @@ pub(super) unsafe fn attend<K: Lane, V: Lane, const N: usize>(block: &AttendBloc
     let mut memory = MaybeUninit::<[f32; MOST_QUERIES * MAX_WIDTH]>::uninit();
     let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
 
-    // What a step of each query is worth, and what keys that are 128 too large make of its scores.
+    // What a step of each query is worth, then of its shares, and what keys, then values, that are 128 too
+    // large add to the sums.
     let (mut steps, mut excess) = ([0.0; MOST_QUERIES], [0; MOST_QUERIES]);
     for (index, &row) in block.rows.iter().enumerate() {
         let (from, to) = (block.queries.at(row, 0).data, queries.at(index, 0).data);
         for c in 0..d_head {
-            *to.add(c) = *from.add(c) * block.scale;
+            *to.add(c) = *from.add(c) * block.scale * std::f32::consts::LOG2_E;
         }
-        steps[index] = K::prepare(to, d_head, to.cast());
-        if K::ARE_UNSIGNED {
+        steps[index] = Int8::<K>::prepare(to, d_head, to.cast());
+        if K::WEIGHTS_ARE_UNSIGNED {
             let codes = std::slice::from_raw_parts(to.cast_const().cast::<i8>(), d_head);
             excess[index] = 128 * codes.iter().map(|&code| i32::from(code)).sum::<i32>();
         }
     }
 
+    let mut largest = [K::Vector::splat(MASKED); MOST_QUERIES];
+    let mut unit = U::Keys::default();
     let queries = Operand::floats(queries.as_view());
     for panel in 0..frames.div_ceil(width) {
         let first = panel * width;
-        let keys = keys.data.cast::<u8>().add(first * lanes * K::WEIGHT_BYTES);
-        let keys = (keys, Ahead::NOTHING);
-        accumulate::<K, N, _>(&mut K::Unit::default(), queries, n, keys, lanes, sums, &Keep);
+        let keys = (keys.data.cast::<u8>().add(first * lanes * K::DEPTH), Ahead::NOTHING);
+        accumulate::<Int8<K, _>, N, _>(&mut unit, queries, n, keys, lanes, sums, &Keep);
         for index in 0..n {
-            let (to, worth) = (scores.at(index, first).data, worth.at(0, first).data);
-            let sums = sums.at(index, 0).data.cast::<i32>();
-            for column in 0..width {
-                let sum = (*sums.add(column)).wrapping_sub(excess[index]);
-                *to.add(column) = sum as f32 * steps[index] * *worth.add(column);
+            let excess = K::Vector::splat_int(excess[index]);
+            let (step, mut most) = (K::Vector::splat(steps[index]), largest[index]);
+            for v in (0..width).step_by(K::Vector::LEN) {
+                let sum = K::Vector::load_ints(sums.at(index, v).data.cast());
+                let sum = K::Vector::from_ints(K::Vector::sub_ints(sum, excess)).mul(step);
+                let score = sum.mul(K::Vector::load(worth.at(0, first + v).data));
+                if first + v + K::Vector::LEN <= frames {
+                    most = most.max(score);
+                }
+                score.store(scores.at(index, first + v).data);
             }
+            largest[index] = most;
         }
     }
+    drop(unit);
 
     let worth = worth.at(0, row_frames).data;
     for (index, &row) in block.rows.iter().enumerate() {
         let row_scores = std::slice::from_raw_parts_mut(scores.at(index, 0).data, row_frames);
         row_scores[frames..].fill(MASKED);
-        let share = softmax_row::<K::Vector>(row_scores.as_mut_ptr(), row_frames);
-        if let Some(probabilities) = block.probabilities {
-            for (frame, numerator) in row_scores[..frames].iter().enumerate() {
-                *probabilities.at(row, frame).data = numerator * share;
-            }
+        let last = &row_scores[frames - frames % K::Vector::LEN..frames];
+        let largest = last.iter().fold(largest[index].largest(), |a, &b| a.max(b));
+        let probabilities = block
+            .probabilities
+            .map(|all| std::slice::from_raw_parts_mut(all.at(row, 0).data, frames));
+        let shares = shares.at(index, 0);
+        steps[index] = share::<K>(row_scores, largest, worth, shares, probabilities);
+        if V::WEIGHTS_ARE_UNSIGNED {
+            let codes = std::slice::from_raw_parts(shares.data.cast::<u8>(), row_frames);
+            excess[index] = 128 * codes.iter().map(|&code| i32::from(code)).sum::<i32>();
         }
-        steps[index] = share * weigh::<K>(row_scores, worth, shares.at(index, 0));
     }
 
     let shares = Operand::floats(shares.as_view());
+    let mut unit = U::Values::default();
     for panel in 0..d_head.div_ceil(width) {
-        let values = values.data.cast::<u8>().add(panel * width * value_lanes * V::WEIGHT_BYTES);
+        let values = values.data.cast::<u8>().add(panel * width * value_lanes * V::DEPTH);
         let values = (values, Ahead::NOTHING);
-        accumulate::<V, N, _>(&mut V::Unit::default(), shares, n, values, value_lanes, sums, &Keep);
+        accumulate::<Int8<V, _>, N, _>(&mut unit, shares, n, values, value_lanes, sums, &Keep);
         let columns = width.min(d_head - panel * width);
         for (index, &row) in block.rows.iter().enumerate() {
             let output = block.output.at(row, panel * width).data;
             let sums = sums.at(index, 0).data.cast::<i32>();
+            let excess = if V::WEIGHTS_ARE_UNSIGNED { excess[index] } else { 0 };
             for c in 0..columns {
-                *output.add(c) = *sums.add(c) as f32 * steps[index];
+                *output.add(c) = (*sums.add(c)).wrapping_sub(excess) as f32 * steps[index];
             }
         }
     }
 }
 
-/// Writes numerators times what values are worth in steps, as activation lanes, and returns what a
-/// step is worth.
+/// The matrix units for keys and for values.
+pub(super) trait Units {
+    type Keys: Unit;
+    type Values: Unit;
+}
+
+impl<K: Unit, V: Unit> Units for (K, V) {
+    type Keys = K;
+    type Values = V;
+}
+
+/// Turns the scores of a query, powers of two, into shares of attention times what values are `worth`, in
+/// steps, as activation lanes; returns what a step is worth. Where `probabilities` are wanted, shares are
+/// left there, too.
 #[inline(always)]
-unsafe fn weigh<L: Lane>(numerators: &[f32], worth: *const f32, lanes: Target) -> f32 {
+unsafe fn share<D: Dot>(
+    scores: &mut [f32],
+    largest: f32,
+    worth: *const f32,
+    shares: Target,
+    probabilities: Option<&mut [f32]>,
+) -> f32 {
+    let step = D::Vector::LEN;
     // As many steps as the activations of a lane go up to, or as a sum of all frames has room for.
-    let most = if L::DEPTH == 4 { 255.0 } else { 8191.0 };
-    let mut largest = L::Vector::splat(LEAST);
-    for i in (0..numerators.len()).step_by(L::Vector::LEN) {
-        let numerators = L::Vector::load(numerators.as_ptr().add(i));
-        largest = largest.max(numerators.mul(L::Vector::load(worth.add(i))));
+    let most = if D::DEPTH == 4 { 255.0 } else { 8191.0 };
+    let reference = D::Vector::splat(largest);
+    let (mut sum, mut largest) = (D::Vector::splat(0.0), D::Vector::splat(LEAST));
+    let scores_at = scores.as_mut_ptr();
+    for i in (0..scores.len()).step_by(step) {
+        let numerator = exp2_rough(D::Vector::load(scores_at.add(i)).sub(reference));
+        sum = sum.add(numerator);
+        let weighed = numerator.mul(D::Vector::load(worth.add(i)));
+        largest = largest.max(weighed);
+        weighed.store(scores_at.add(i));
     }
-    let step = largest.largest() / most;
-    let factor = 1.0 / step;
-    for (i, numerator) in numerators.iter().enumerate() {
-        let code = (numerator * *worth.add(i) * factor + SHIFT).to_bits();
-        if L::DEPTH == 4 {
-            *lanes.data.cast::<u8>().add(i) = code as u8;
-        } else {
-            *lanes.data.cast::<u16>().add(i) = code as u16;
+    let share = 1.0 / sum.sum();
+    if let Some(probabilities) = probabilities {
+        for (frame, probability) in probabilities.iter_mut().enumerate() {
+            *probability = scores[frame] / *worth.add(frame) * share;
         }
     }
-    step
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_is_written_in_steps_of_a_127th_of_its_largest() {
-        for len in [0, 1, 15, 16, 17, 64, 80] {
-            for scale in [0.0, 1e-3, 1.0, 3e4] {
-                // The largest is a negative one, at the end and thus beyond whole sixteens.
-                let value = |at: usize| -((at * 37 % 61) as f32) * scale;
-                let mut row: Vec<f32> = (0..len).map(value).collect();
-                row.extend([-61.0 * scale]);
-                let mut codes = vec![0; row.len()];
-                // SAFETY: a row of as many values as there are codes.
-                let step = unsafe { codes_of(View::new(&row, row.len()), &mut codes) };
-                let largest = (61.0 * scale).max(LEAST);
-                assert_eq!(step, largest / 127.0, "{len} of {scale}");
-                for (code, value) in codes.iter().zip(&row) {
-                    let wanted = (value * (127.0 / largest)).round_ties_even();
-                    assert_eq!(f32::from(code.cast_signed()), wanted, "{value} of {largest}");
-                }
-            }
-        }
+    let largest = largest.largest();
+    let factor = D::Vector::splat(most / largest);
+    for i in (0..scores.len()).step_by(step) {
+        let codes = D::Vector::load(scores_at.add(i)).mul(factor).nearest_ints();
+        D::store(codes, shares.data.cast::<u8>().add(i * 4 / D::DEPTH), step);
     }
+    share * largest / most
 }

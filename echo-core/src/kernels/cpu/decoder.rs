@@ -51,7 +51,7 @@ impl Cpu {
                 let nothing = Target::new(&mut [], 0);
                 let product = Product::new(frames, input, kv, nothing);
                 // SAFETY: a window has `frames` rows.
-                unsafe { self.project_heads(&product, heads, self.precision.cross) }
+                unsafe { self.project_heads(&product, heads, self.precision.attention) }
             })
             .collect();
         Cross { windows, heads }
@@ -169,9 +169,7 @@ impl Cpu {
                 scratch: scratch.as_mut_ptr(),
                 probabilities: wanted.map(|index| collected.at(index * q.rows, 0)),
             };
-            let format = keys_values.shape.format;
-            let codes = self.kernels.codes.filter(|_| format.has_steps());
-            let attend = codes.map_or_else(|| self.kernels.of(format).attend, |codes| codes.attend);
+            let attend = self.kernels.attention_to(keys_values.shape.format);
             // SAFETY: the kernels are of this machine, sizes are as the buffers were made, and every
             // item writes its own columns of its own rows.
             unsafe { attend(&block) };

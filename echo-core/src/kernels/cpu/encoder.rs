@@ -7,7 +7,7 @@ use super::aligned::Aligned;
 use super::attention::{AttendBlock, HeadShape, MOST_QUERIES, PackedHeads, pack_rows};
 use super::buffer::{self, Buffer, Target, View};
 use super::codes::Encode;
-use super::isa::{FormatKernels, Norm, Prepare};
+use super::isa::{Norm, Prepare};
 use super::layout::{Format, Packed};
 use super::product::Product;
 
@@ -97,7 +97,8 @@ impl Cpu {
     pub(super) fn attend_window(&self, queries: View, packed: &PackedHeads, output: Target) {
         let (frames, d_head) = (packed.shape.frames, packed.shape.d_head);
         let heads = packed.data.len() / packed.shape.head_words();
-        let FormatKernels { attend, block_queries, .. } = self.kernels.of(packed.shape.format);
+        let block_queries = self.kernels.of(packed.shape.format).block_queries;
+        let attend = self.kernels.attention_to(packed.shape.format);
         let blocks = frames.div_ceil(block_queries);
         let chunks = blocks.div_ceil(CHUNK_BLOCKS);
         self.pool.run(heads * chunks, &|chunk| {

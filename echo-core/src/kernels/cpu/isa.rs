@@ -16,7 +16,7 @@ use super::recurrent::Cells;
 use super::vector::Vector;
 use crate::device::ComputeType;
 
-/// Caps the instruction set: `portable`, `avx2`, `avx512` or `amx`. For tests and for doubts.
+/// Caps the instruction set: the name of one, see [`Kernels::available`]. For tests and for doubts.
 const CAP_VARIABLE: &str = "ECHO_CPU";
 
 /// Scale and shift of a layer norm.
@@ -102,6 +102,14 @@ impl Kernels {
         kernels.expect("weights are packed only in formats that the instruction set has")
     }
 
+    /// Attention to keys and values of a format that there are kernels for.
+    pub(super) fn attention_to(&self, format: Format) -> unsafe fn(&AttendBlock<'_>) {
+        match self.codes {
+            Some(codes) if format.has_steps() => codes.attend,
+            _ => self.of(format).attend,
+        }
+    }
+
     /// Whether there are kernels for a format.
     pub(super) fn has(&self, format: Format) -> bool {
         match format {
@@ -116,8 +124,16 @@ impl Kernels {
     /// All tables this machine can use, best first.
     pub(super) fn available() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
-        let fast = [super::amx::kernels(), super::avx512::kernels(), super::avx2::kernels()];
-        #[cfg(not(target_arch = "x86_64"))]
+        let fast = [
+            super::amx::kernels(),
+            super::avx512::kernels(),
+            super::avx512::first_kernels(),
+            super::avx2::kernels_with_vnni(),
+            super::avx2::kernels(),
+        ];
+        #[cfg(target_arch = "aarch64")]
+        let fast = [super::neon::kernels()];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let fast: [Option<Self>; 0] = [];
         fast.into_iter().flatten().chain([portable::kernels()]).collect()
     }
@@ -192,10 +208,10 @@ macro_rules! format_kernels {
 }
 pub(super) use format_kernels;
 
-/// Makes a module `$name` with the [`CodeKernels`] of lane types for keys and for values, compiled with
-/// some features, for panels of so many vectors.
+/// Makes a module `$name` with the [`CodeKernels`] of instructions and units for keys and for values,
+/// compiled with some features, for panels of so many vectors.
 macro_rules! code_kernels {
-    ($name:ident, $keys:ty, $values:ty, $vectors:expr, $features:literal) => {
+    ($name:ident, $keys:ty, $values:ty, $units:ty, $vectors:expr, $features:literal) => {
         mod $name {
             use super::*;
             use $crate::kernels::cpu::attention::AttendBlock;
@@ -204,12 +220,12 @@ macro_rules! code_kernels {
 
             #[target_feature(enable = $features)]
             unsafe fn attend(block: &AttendBlock<'_>) {
-                codes::attend::<$keys, $values, { $vectors }>(block);
+                codes::attend::<$keys, $values, $units, { $vectors }>(block);
             }
 
             #[target_feature(enable = $features)]
             unsafe fn encode(job: &codes::Encode) {
-                codes::encode::<$keys>(job);
+                codes::encode::<$keys, $values>(job);
             }
 
             pub(super) const TABLE: CodeKernels = CodeKernels { attend, encode };
@@ -320,9 +336,9 @@ mod portable {
     use crate::kernels::cpu::lane::{F32, Unit};
     use crate::kernels::cpu::vector::{Portable, Vector};
 
-    /// Vectors in a panel: as many as leave a tile of six rows in the registers that are always there,
-    /// 32 of four floats on aarch64, 16 elsewhere.
-    const VECTORS: usize = if cfg!(target_arch = "aarch64") { 2 } else { 1 };
+    /// Vectors in a panel: a tile of six rows by one leaves four of 16 registers of four floats for the
+    /// rest.
+    const VECTORS: usize = 1;
 
     format_kernels!(in_f32, F32<Portable>, VECTORS);
     vector_kernels!(Portable, VECTORS);

@@ -43,8 +43,6 @@ pub(super) trait Lane {
     const DEPTH: usize;
     /// Bytes of one stored weight lane.
     const WEIGHT_BYTES: usize;
-    /// Whether weights, keys that is, are stored as 128 more than they are.
-    const ARE_UNSIGNED: bool = false;
 
     unsafe fn zero() -> Self::Sum;
     unsafe fn spread(activation: *const u8) -> Self::Spread;

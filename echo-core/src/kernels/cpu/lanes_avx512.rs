@@ -1,4 +1,4 @@
-//! Number formats that AVX-512 multiplies faster than f32: bf16 in pairs, int8 in fours.
+//! What AVX-512 multiplies faster than f32: bf16 in pairs, int8 in pairs and in fours.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "every line is an intrinsic, whose one precondition is the caller's"
@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 
 use super::avx512::Avx512;
 use super::lane::{Lane, Unit};
+use super::lanes_int8::{Dot, Integers};
 use super::layout::Packed;
 use super::math::gelu_rough;
 use super::vector::Vector;
@@ -122,38 +123,76 @@ unsafe fn exp2_rough(x: Avx512) -> Avx512 {
     p.mul_add(f, Avx512::splat(0.999_925)).scale(x)
 }
 
-/// Four int8 to a lane (AVX512-VNNI: Cascade Lake, Ice Lake, Zen 4).
-///
-/// The instruction multiplies unsigned by signed, so activations are stored plus 128 and 128 times
-/// the weights' sum is taken away again.
-///
-/// `KEYS` are unsigned themselves, and their activations, queries, as they are.
-pub(super) struct Int8<U = (), const KEYS: bool = false>(PhantomData<U>);
+impl Integers for Avx512 {
+    type Ints = __m512i;
 
-impl<U: Unit, const KEYS: bool> Lane for Int8<U, KEYS> {
+    #[inline(always)]
+    unsafe fn splat_int(value: i32) -> __m512i {
+        _mm512_set1_epi32(value)
+    }
+
+    #[inline(always)]
+    unsafe fn load_ints(from: *const u8) -> __m512i {
+        _mm512_loadu_si512(from.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn add_ints(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi32(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub_ints(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_sub_epi32(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn from_ints(ints: __m512i) -> Self {
+        Self(_mm512_cvtepi32_ps(ints))
+    }
+
+    #[inline(always)]
+    unsafe fn nearest_ints(self) -> __m512i {
+        _mm512_cvtps_epi32(self.0)
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(ints: __m512i, to: *mut u8, count: usize) {
+        let mask = ((1u32 << count) - 1) as u16;
+        _mm_mask_storeu_epi8(to.cast(), mask, _mm512_cvtepi32_epi8(ints));
+    }
+}
+
+/// Two int8 to a lane, multiplied as int16, as [AVX2 does it](super::lanes_avx2::Pairs) (Skylake-SP).
+pub(super) struct Pairs;
+
+impl Dot for Pairs {
     type Vector = Avx512;
-    type Spread = __m512i;
-    type Weights = __m512i;
-    type Sum = __m512i;
-    type Unit = U;
-    const DEPTH: usize = 4;
-    const WEIGHT_BYTES: usize = 4;
-    const ARE_UNSIGNED: bool = KEYS;
-
-    #[inline(always)]
-    unsafe fn zero() -> __m512i {
-        _mm512_setzero_si512()
-    }
-
-    #[inline(always)]
-    unsafe fn spread(activation: *const u8) -> __m512i {
-        Bf16::<U>::spread(activation)
-    }
+    const DEPTH: usize = 2;
 
     #[inline(always)]
     unsafe fn weights(stored: *const u8) -> __m512i {
-        Bf16::<U>::weights(stored)
+        _mm512_cvtepi8_epi16(_mm256_loadu_si256(stored.cast()))
     }
+
+    #[inline(always)]
+    unsafe fn dot(sum: __m512i, activation: __m512i, weights: __m512i) -> __m512i {
+        _mm512_add_epi32(sum, _mm512_madd_epi16(activation, weights))
+    }
+
+    #[inline(always)]
+    unsafe fn store(codes: __m512i, to: *mut u8, count: usize) {
+        _mm512_mask_cvtepi32_storeu_epi16(to.cast(), ((1u32 << count) - 1) as u16, codes);
+    }
+}
+
+/// AVX512-VNNI (Cascade Lake, Ice Lake, Zen 4): unsigned times signed, the `KEYS` being the unsigned.
+pub(super) struct Vnni<const KEYS: bool = false>;
+
+impl<const KEYS: bool> Dot for Vnni<KEYS> {
+    type Vector = Avx512;
+    const ACTIVATIONS_ARE_UNSIGNED: bool = !KEYS;
+    const WEIGHTS_ARE_UNSIGNED: bool = KEYS;
 
     #[inline(always)]
     unsafe fn dot(sum: __m512i, activation: __m512i, weights: __m512i) -> __m512i {
@@ -162,51 +201,5 @@ impl<U: Unit, const KEYS: bool> Lane for Int8<U, KEYS> {
         } else {
             _mm512_dpbusd_epi32(sum, activation, weights)
         }
-    }
-
-    #[inline(always)]
-    unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
-        _mm512_add_epi32(a, b)
-    }
-
-    #[inline(always)]
-    unsafe fn finish(sum: __m512i, weights: &Packed, column: usize, scale: f32) -> Avx512 {
-        let offset = _mm512_loadu_si512(weights.offsets.as_ptr().add(column).cast());
-        let sum = Avx512(_mm512_cvtepi32_ps(_mm512_sub_epi32(sum, offset)));
-        let scale = Avx512::load(weights.scales.as_ptr().add(column)).mul(Avx512::splat(scale));
-        sum.mul_add(scale, Avx512::load(weights.bias.as_ptr().add(column)))
-    }
-
-    #[inline(always)]
-    unsafe fn prepare(row: *const f32, len: usize, lanes: *mut u8) -> f32 {
-        let whole = len - len % 16;
-        let mut largest = Avx512::load_part(row.add(whole), len - whole).abs();
-        for i in (0..whole).step_by(16) {
-            largest = largest.max(Avx512::load(row.add(i)).abs());
-        }
-        let largest = largest.largest().max(f32::MIN_POSITIVE);
-        let factor = _mm512_set1_ps(127.0 / largest);
-        let offset = _mm512_set1_epi32(if KEYS { 0 } else { 128 });
-        let mut i = 0;
-        while i < len {
-            let count = (len - i).min(16);
-            let values = if count == 16 {
-                _mm512_loadu_ps(row.add(i))
-            } else {
-                Avx512::load_part(row.add(i), count).0
-            };
-            let codes = _mm512_cvtps_epi32(_mm512_mul_ps(values, factor));
-            let bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(codes, offset));
-            // A lane is four values; those beyond the end meet weights of zero.
-            let mask = ((1u32 << count.next_multiple_of(4)) - 1) as u16;
-            _mm_mask_storeu_epi8(lanes.add(i).cast(), mask, bytes);
-            i += 16;
-        }
-        largest / 127.0
-    }
-
-    #[inline(always)]
-    unsafe fn gelu(x: Avx512) -> Avx512 {
-        gelu_rough(x)
     }
 }

@@ -167,8 +167,7 @@ fn step_of(values: &[f32]) -> f32 {
 }
 
 /// The largest of some values without their signs, which is not zero.
-#[inline(always)]
-pub(super) fn largest_of(values: &[f32]) -> f32 {
+fn largest_of(values: &[f32]) -> f32 {
     // Sixteen at once: one after the other each would wait for the one before.
     let (sixteens, rest) = values.as_chunks::<16>();
     let mut largest = [f32::MIN_POSITIVE; 16];
@@ -257,8 +256,7 @@ fn codes_of(values: &[f32], step: f32) -> Vec<i8> {
 }
 
 /// The nearest integer of -127 to 127, ties to even.
-#[inline(always)]
-pub(super) fn nearest(value: f32) -> i8 {
+fn nearest(value: f32) -> i8 {
     // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
     const SHIFT: f32 = 12_582_912.0;
     ((value.clamp(-127.0, 127.0) + SHIFT).to_bits() & 0xff) as u8 as i8

@@ -33,6 +33,21 @@ pub(super) unsafe fn exp<V: Vector>(x: V) -> V {
     p.scale(n)
 }
 
+/// `2^x` for x of at most 127, to 1e-4 of itself; at least 2^-64, so that products with it stay normal
+/// numbers: others take some processors hundreds of times as long.
+///
+/// # Safety
+/// See [`Vector`].
+#[inline(always)]
+pub(super) unsafe fn exp2_rough<V: Vector>(x: V) -> V {
+    let x = x.max(V::splat(-64.0));
+    let n = x.round();
+    let f = x.sub(n);
+    let p = V::splat(0.055_171_66).mul_add(f, V::splat(0.242_611_12));
+    let p = p.mul_add(f, V::splat(0.693_261));
+    p.mul_add(f, V::splat(0.999_928)).scale(n)
+}
+
 /// `x/2 (1 + erf(x / sqrt 2))`, erf by Abramowitz and Stegun 7.1.26 (error below 1.5e-7).
 ///
 /// # Safety
@@ -176,4 +191,13 @@ pub(super) unsafe fn softmax_row<V: Vector>(scores: *mut f32, len: usize) -> f32
         e.store(scores.add(i));
     }
     1.0 / sum.sum()
+}
+
+/// The first `count` floats and zeros, or as many as a vector has.
+///
+/// # Safety
+/// See [`Vector`].
+#[inline(always)]
+pub(super) unsafe fn load_up_to<V: Vector>(from: *const f32, count: usize) -> V {
+    if count < V::LEN { V::load_part(from, count) } else { V::load(from) }
 }

@@ -1,6 +1,6 @@
 //! Echo's own kernels for CPUs.
 //!
-//! From the bottom up: [`vector`] is what a register can do, [`avx2`] and [`avx512`] say it in
+//! From the bottom up: [`vector`] is what a register can do; [`avx2`], [`avx512`] and `neon` say it in
 //! instructions; [`lane`] forms products in a number format, [`amx`] many at once; [`gemm`],
 //! [`attention`], [`codes`] (attention to int8) and [`math`] are the kernels, written once and
 //! instantiated for each instruction set by [`isa`]. [`layout`] packs weights as the kernels read them,
@@ -32,9 +32,12 @@ mod lane;
 mod lanes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod lanes_avx512;
+mod lanes_int8;
 pub(crate) mod large;
 mod layout;
 mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pool;
 mod product;
 mod recurrent;
@@ -74,10 +77,8 @@ struct Precision {
     linear: Option<Format>,
     /// The two convolutions, likewise.
     stem: Option<Format>,
-    /// Keys, values and attention probabilities.
+    /// Keys and values of windows, an encoder's and those that a decoder attends to.
     attention: Format,
-    /// Keys and values of windows that a decoder attends to.
-    cross: Format,
 }
 
 impl Cpu {
@@ -118,10 +119,9 @@ impl Cpu {
             ComputeType::F16 => return wrong("auto, f32, bf16 or int8 on the CPU"),
         };
         let narrow = bf16.or(Some(Format::F16).filter(|&format| kernels.has(format)));
-        let attention = narrow.filter(|_| linear.is_some()).unwrap_or(Format::F32);
         let steps = linear.filter(|format| format.has_steps() && kernels.codes.is_some());
-        let cross = steps.unwrap_or(attention);
-        let precision = Precision { linear, stem, attention, cross };
+        let attention = steps.or(narrow.filter(|_| linear.is_some())).unwrap_or(Format::F32);
+        let precision = Precision { linear, stem, attention };
         Ok(Self { kernels, precision, pool: Pool::new(threads), arena: Arc::default() })
     }
 }

@@ -72,13 +72,9 @@ pub fn kernel_runs(measure: &mut dyn FnMut(KernelRun<'_>)) -> Result<()> {
             bench.linear(rows, TABLE, measure);
         }
         let attention = bench.cpu.precision.attention;
-        if !measured.contains(&(attention, "windows")) {
-            measured.push((attention, "windows"));
+        if !measured.contains(&attention) {
+            measured.push(attention);
             bench.encoder_attention(8, 64, measure);
-        }
-        let cross = bench.cpu.precision.cross;
-        if !measured.contains(&(cross, "text")) {
-            measured.push((cross, "text"));
             for queries in [1, 5] {
                 bench.cross_attention(queries, 8, 64, measure)?;
             }
@@ -198,7 +194,7 @@ impl Bench {
         measure: Measure<'_>,
     ) -> Result<()> {
         const WINDOWS: usize = 32;
-        let (cpu, d_model, format) = (&self.cpu, heads * d_head, self.cpu.precision.cross);
+        let (cpu, d_model, format) = (&self.cpu, heads * d_head, self.cpu.precision.attention);
         let windows = (0..WINDOWS).map(|_| self.heads(heads, d_model, format));
         let cross = Cross { windows: windows.collect(), heads };
         let rows = (0..WINDOWS * queries)

@@ -355,7 +355,7 @@ fn keys_and_values_in_codes_cost_a_hundredth() {
         [(1, 1, 16, 1), (12, 70, 64, 2), (30, 97, 80, 1), (5, 1500, 64, 3), (2, 64, 132, 1)];
     for kernels in Kernels::available().into_iter().filter(|kernels| kernels.codes.is_some()) {
         let cpu = Cpu::with_kernels(kernels, ComputeType::Int8, 2).unwrap();
-        assert!(cpu.precision.cross.has_steps());
+        assert!(cpu.precision.attention.has_steps());
         for (queries, frames, d_head, heads) in sizes {
             let d_model = heads * d_head;
             // Keys are frames as they are, values the same backwards.

@@ -46,7 +46,7 @@ pub(super) trait Vector: Copy {
 }
 
 /// Eight floats in an array, which compilers turn into whatever the target always has: SSE2 on
-/// x86-64, NEON on aarch64.
+/// x86-64.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
 pub(super) struct Portable([f32; 8]);
@@ -61,12 +61,6 @@ impl Portable {
     fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         Self(std::array::from_fn(|index| f(self.0[index], other.0[index])))
     }
-}
-
-/// One rounding where that is an instruction; a library call would be far slower than two roundings.
-#[inline(always)]
-fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-    if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
 }
 
 impl Vector for Portable {
@@ -130,7 +124,8 @@ impl Vector for Portable {
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
-        Self(std::array::from_fn(|index| mul_add(self.0[index], factor.0[index], term.0[index])))
+        // Two roundings: one would be a call of a library where there is no instruction for it.
+        self.zip(factor, |a, b| a * b).zip(term, |a, b| a + b)
     }
 
     #[inline(always)]
