@@ -7,13 +7,11 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::TILE_ROWS;
 use super::isa::{Kernels, code_kernels, format_kernels, vector_kernels};
-use super::lane::{F16, F32, FromHalf, Unit};
+use super::lane::{F16, FromHalf};
 use super::lanes_avx2::{AvxVnni, Pairs};
 use super::lanes_int8::Int8;
 use super::vector::Vector;
-use crate::device::ComputeType;
 
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(pub(super) __m256);
@@ -132,7 +130,6 @@ impl FromHalf for Avx2 {
 
 const VECTORS: usize = 2;
 
-format_kernels!(in_f32, F32<Avx2>, VECTORS, "avx2,fma,f16c");
 format_kernels!(in_f16, F16<Avx2>, VECTORS, "avx2,fma,f16c");
 format_kernels!(in_pairs, Int8<Pairs>, VECTORS, "avx2,fma,f16c");
 code_kernels!(codes_in_pairs, Pairs, Pairs, ((), ()), VECTORS, "avx2,fma,f16c");
@@ -147,26 +144,10 @@ pub(super) fn kernels() -> Option<Kernels> {
         && is_x86_feature_detected!("f16c");
     has_all.then_some(Kernels {
         name: "avx2",
-        fastest: ComputeType::F32,
-        width: VECTORS * Avx2::LEN,
-        block_rows: <() as Unit>::BLOCK_ROWS,
-        tile_rows: TILE_ROWS,
-        f32: in_f32::TABLE,
         f16: Some(in_f16::TABLE),
-        bf16: None,
-        int8: None,
         int8_pairs: Some(in_pairs::TABLE),
         codes: Some(codes_in_pairs::TABLE),
-        narrow_width: NARROW * Avx2::LEN,
-        gemm_f32_narrow,
-        gemm_bf16_narrow: None,
-        cells,
-        attend_past,
-        attend_past_halves,
-        log_sum_exp,
-        #[cfg(feature = "bench")]
-        read,
-        norm,
+        ..BASE
     })
 }
 

@@ -6,9 +6,9 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{Gemm, TILE_ROWS, gemm};
+use super::gemm::{Gemm, gemm};
 use super::isa::{Kernels, code_kernels, format_kernels, vector_kernels};
-use super::lane::{F16, F32, FromHalf, Unit};
+use super::lane::{F16, FromHalf};
 use super::lanes_avx512::{Bf16, Pairs, Vnni};
 use super::lanes_int8::Int8;
 use super::vector::Vector;
@@ -129,7 +129,6 @@ impl FromHalf for Avx512 {
 
 const VECTORS: usize = 4;
 
-format_kernels!(in_f32, F32<Avx512>, VECTORS, "avx512f,avx2,fma,f16c");
 format_kernels!(in_f16, F16<Avx512>, VECTORS, "avx512f,avx2,fma,f16c");
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
 unsafe fn gemm_bf16_narrow(job: &Gemm<'_>) {
@@ -197,25 +196,9 @@ pub(super) fn first_kernels() -> Option<Kernels> {
     let has_words = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
     is_x86_feature_detected!("avx512f").then_some(Kernels {
         name: "avx512-2017",
-        fastest: ComputeType::F32,
-        width: VECTORS * Avx512::LEN,
-        block_rows: <() as Unit>::BLOCK_ROWS,
-        tile_rows: TILE_ROWS,
-        f32: in_f32::TABLE,
         f16: Some(in_f16::TABLE),
-        bf16: None,
-        int8: None,
         int8_pairs: has_words.then_some(in_pairs::TABLE),
         codes: has_words.then_some(codes_in_pairs::TABLE),
-        narrow_width: NARROW * Avx512::LEN,
-        gemm_f32_narrow,
-        gemm_bf16_narrow: None,
-        cells,
-        attend_past,
-        attend_past_halves,
-        log_sum_exp,
-        #[cfg(feature = "bench")]
-        read,
-        norm,
+        ..BASE
     })
 }

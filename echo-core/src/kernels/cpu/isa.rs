@@ -234,10 +234,13 @@ macro_rules! code_kernels {
 }
 pub(super) use code_kernels;
 
-/// Makes the functions of a vector type that know no formats, compiled with some features, for panels
-/// of so many vectors.
+/// Makes `BASE`, the kernels of a vector type in f32 and no other format, compiled with some features,
+/// for panels of so many vectors.
 macro_rules! vector_kernels {
     ($vector:ty, $vectors:expr $(, $features:literal)?) => {
+        $crate::kernels::cpu::isa::format_kernels!(
+            in_f32, $crate::kernels::cpu::lane::F32<$vector>, $vectors $(, $features)?);
+
         /// Vectors in a narrow panel: half as many.
         const NARROW: usize = usize::div_ceil($vectors, 2);
 
@@ -284,6 +287,30 @@ macro_rules! vector_kernels {
         ) {
             $crate::kernels::cpu::isa::norm_rows::<$vector>(x, rows, norm, out);
         }
+
+        const BASE: $crate::kernels::cpu::isa::Kernels = $crate::kernels::cpu::isa::Kernels {
+            name: "portable",
+            fastest: $crate::device::ComputeType::F32,
+            width: $vectors * <$vector as $crate::kernels::cpu::vector::Vector>::LEN,
+            block_rows: <() as $crate::kernels::cpu::lane::Unit>::BLOCK_ROWS,
+            tile_rows: $crate::kernels::cpu::gemm::TILE_ROWS,
+            f32: in_f32::TABLE,
+            f16: None,
+            bf16: None,
+            int8: None,
+            int8_pairs: None,
+            codes: None,
+            narrow_width: NARROW * <$vector as $crate::kernels::cpu::vector::Vector>::LEN,
+            gemm_f32_narrow,
+            gemm_bf16_narrow: None,
+            cells,
+            attend_past,
+            attend_past_halves,
+            log_sum_exp,
+            #[cfg(feature = "bench")]
+            read,
+            norm,
+        };
     };
 }
 pub(super) use vector_kernels;
@@ -331,41 +358,12 @@ mod portable {
     //! What every machine can do.
     #![expect(unsafe_op_in_unsafe_fn, reason = "the functions pass their callers' promise on")]
 
-    use super::{ComputeType, Kernels};
-    use crate::kernels::cpu::gemm::TILE_ROWS;
-    use crate::kernels::cpu::lane::{F32, Unit};
-    use crate::kernels::cpu::vector::{Portable, Vector};
+    use crate::kernels::cpu::vector::Portable;
 
-    /// Vectors in a panel: a tile of six rows by one leaves four of 16 registers of four floats for the
-    /// rest.
-    const VECTORS: usize = 1;
+    // A tile of six rows by one vector leaves four of 16 registers of four floats for the rest.
+    vector_kernels!(Portable, 1);
 
-    format_kernels!(in_f32, F32<Portable>, VECTORS);
-    vector_kernels!(Portable, VECTORS);
-
-    pub(super) fn kernels() -> Kernels {
-        Kernels {
-            name: "portable",
-            fastest: ComputeType::F32,
-            width: VECTORS * Portable::LEN,
-            block_rows: <() as Unit>::BLOCK_ROWS,
-            tile_rows: TILE_ROWS,
-            f32: in_f32::TABLE,
-            f16: None,
-            bf16: None,
-            int8: None,
-            int8_pairs: None,
-            codes: None,
-            narrow_width: NARROW * Portable::LEN,
-            gemm_f32_narrow,
-            gemm_bf16_narrow: None,
-            cells,
-            attend_past,
-            attend_past_halves,
-            log_sum_exp,
-            #[cfg(feature = "bench")]
-            read,
-            norm,
-        }
+    pub(super) fn kernels() -> super::Kernels {
+        BASE
     }
 }

@@ -11,12 +11,10 @@
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::gemm::TILE_ROWS;
 use super::isa::{Kernels, code_kernels, format_kernels, vector_kernels};
-use super::lane::{F16, F32, FromHalf, Unit};
+use super::lane::{F16, FromHalf};
 use super::lanes_int8::{Dot, Int8, Integers};
 use super::vector::Vector;
-use crate::device::ComputeType;
 
 #[derive(Clone, Copy)]
 pub(super) struct Neon(float32x4_t);
@@ -213,7 +211,6 @@ impl Dot for Unsigned {
 /// Vectors in a panel: a tile of six rows by four vectors leaves eight of 32 registers for the rest.
 const VECTORS: usize = 4;
 
-format_kernels!(in_f32, F32<Neon>, VECTORS, "neon");
 format_kernels!(in_f16, F16<Neon>, VECTORS, "neon");
 format_kernels!(in_int8, Int8<Signed>, VECTORS, "neon,dotprod");
 code_kernels!(in_codes, Signed, Unsigned, ((), ()), VECTORS, "neon,dotprod");
@@ -224,25 +221,9 @@ pub(super) fn kernels() -> Option<Kernels> {
     let has_dot = is_aarch64_feature_detected!("dotprod");
     is_aarch64_feature_detected!("neon").then_some(Kernels {
         name: "neon",
-        fastest: ComputeType::F32,
-        width: VECTORS * Neon::LEN,
-        block_rows: <() as Unit>::BLOCK_ROWS,
-        tile_rows: TILE_ROWS,
-        f32: in_f32::TABLE,
         f16: Some(in_f16::TABLE),
-        bf16: None,
         int8: has_dot.then_some(in_int8::TABLE),
-        int8_pairs: None,
         codes: has_dot.then_some(in_codes::TABLE),
-        narrow_width: NARROW * Neon::LEN,
-        gemm_f32_narrow,
-        gemm_bf16_narrow: None,
-        cells,
-        attend_past,
-        attend_past_halves,
-        log_sum_exp,
-        #[cfg(feature = "bench")]
-        read,
-        norm,
+        ..BASE
     })
 }
