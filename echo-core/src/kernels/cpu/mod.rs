@@ -113,7 +113,9 @@ impl Cpu {
         let (linear, stem) = match compute {
             ComputeType::Auto | ComputeType::F32 => (None, None),
             ComputeType::Bf16 if bf16.is_some() => (bf16, bf16),
-            ComputeType::Int8 if int8.is_some() => (int8, bf16),
+            ComputeType::Int8 if int8.is_some() => {
+                (int8, bf16.filter(|_| kernels.fastest == ComputeType::Bf16))
+            }
             ComputeType::Bf16 => return wrong("f32 or int8 on a processor without AVX512-BF16"),
             ComputeType::Int8 => return wrong("f32 on this processor"),
             ComputeType::F16 => return wrong("auto, f32, bf16 or int8 on the CPU"),
