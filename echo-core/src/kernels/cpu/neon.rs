@@ -125,10 +125,9 @@ impl Vector for Neon {
 impl FromHalf for Neon {
     #[inline(always)]
     unsafe fn load_half(from: *const u16) -> Self {
-        let (halves, floats) = (vld1_u16(from), vdupq_n_f32(0.0));
-        let mut floats = floats;
+        let floats;
         asm!("fcvtl {floats:v}.4s, {halves:v}.4h", floats = lateout(vreg) floats,
-            halves = in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
+            halves = in(vreg) vld1_u16(from), options(pure, nomem, nostack, preserves_flags));
         Self(floats)
     }
 }
