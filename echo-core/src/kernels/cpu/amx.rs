@@ -77,9 +77,9 @@ fn halves(rows: usize) -> (usize, usize) {
     (rows.div_ceil(2), (rows / 2).max(1))
 }
 
-/// Makes a unit `$name` that multiplies with the instruction `$dot`.
+/// Makes a unit `$name` that multiplies with the instruction `$dot` what has more than `$few_rows`.
 macro_rules! unit {
-    ($(#[$docs:meta])* $name:ident, $dot:literal, $depth:literal) => {
+    ($(#[$docs:meta])* $name:ident, $dot:literal, $depth:literal, $few_rows:literal) => {
         $(#[$docs])*
         #[derive(Default)]
         pub(super) struct $name {
@@ -200,6 +200,7 @@ macro_rules! unit {
 
         impl Unit for $name {
             const LANES: usize = 16;
+            const FEW_ROWS: usize = $few_rows;
             const BLOCK_ROWS: usize = BLOCK_ROWS;
             /// Two registers, nearly, and a fiftieth of a window.
             const BLOCK_QUERIES: usize = 30;
@@ -307,20 +308,23 @@ unit!(
     /// bf16 in pairs, summed as f32.
     PairsOfBf16,
     "tdpbf16ps",
-    2
+    2,
+    1
 );
 unit!(
     /// Unsigned activations times signed weights in fours, summed as i32.
     FoursOfInt8,
     "tdpbusd",
-    4
+    4,
+    5
 );
 
 unit!(
     /// Signed queries times unsigned keys.
     KeysOfInt8,
     "tdpbsud",
-    4
+    4,
+    5
 );
 
 const VECTORS: usize = 4;

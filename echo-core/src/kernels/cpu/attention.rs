@@ -284,7 +284,7 @@ pub(super) unsafe fn attend<L: Lane, const N: usize>(block: &AttendBlock<'_>) {
     for panel in 0..d_head.div_ceil(width) {
         let values = values.data.add(shape.words(panel * width * lanes)).cast();
         accumulate::<L, N, _>(
-            &mut unit,
+            Some(&mut unit),
             numerators,
             n,
             (values, Ahead::NOTHING),
@@ -329,7 +329,7 @@ unsafe fn soften<L: Lane, const N: usize>(
             } else {
                 Ahead::NOTHING
             };
-            accumulate::<L, N, _>(unit, queries, n, (keys, ahead), lanes, sums, &Keep);
+            accumulate::<L, N, _>(Some(unit), queries, n, (keys, ahead), lanes, sums, &Keep);
             for frame in frames.saturating_sub(panel * width)..width {
                 for index in 0..n {
                     *sums.at(index, frame).data = MASKED;

@@ -131,7 +131,7 @@ where
     for panel in 0..frames.div_ceil(width) {
         let first = panel * width;
         let keys = (keys.data.cast::<u8>().add(first * lanes * K::DEPTH), Ahead::NOTHING);
-        accumulate::<Int8<K, _>, N, _>(&mut unit, queries, n, keys, lanes, sums, &Keep);
+        accumulate::<Int8<K, _>, N, _>(Some(&mut unit), queries, n, keys, lanes, sums, &Keep);
         for index in 0..n {
             let excess = K::Vector::splat_int(excess[index]);
             let (step, mut most) = (K::Vector::splat(steps[index]), largest[index]);
@@ -171,7 +171,15 @@ where
     for panel in 0..d_head.div_ceil(width) {
         let values = values.data.cast::<u8>().add(panel * width * value_lanes * V::DEPTH);
         let values = (values, Ahead::NOTHING);
-        accumulate::<Int8<V, _>, N, _>(&mut unit, shares, n, values, value_lanes, sums, &Keep);
+        accumulate::<Int8<V, _>, N, _>(
+            Some(&mut unit),
+            shares,
+            n,
+            values,
+            value_lanes,
+            sums,
+            &Keep,
+        );
         let columns = width.min(d_head - panel * width);
         for (index, &row) in block.rows.iter().enumerate() {
             let output = block.output.at(row, panel * width).data;

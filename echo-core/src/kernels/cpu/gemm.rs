@@ -87,7 +87,7 @@ pub(super) unsafe fn gemm<L: Lane, const N: usize>(job: &Gemm<'_>) {
     const { assert!(L::Unit::BLOCK_ROWS <= MOST_ROWS, "sums of a block fit") };
     let mut memory = MaybeUninit::<[f32; MOST_ROWS * MAX_WIDTH]>::uninit();
     let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
-    let mut unit = L::Unit::default();
+    let mut unit = (job.rows > L::Unit::FEW_ROWS).then(L::Unit::default);
     for panel in job.panels.clone() {
         let weights = job.weights.panel(panel);
         let mut row = 0;
@@ -102,7 +102,7 @@ pub(super) unsafe fn gemm<L: Lane, const N: usize>(job: &Gemm<'_>) {
             };
             let end = Finish { job, panel, row };
             let lanes = job.weights.lanes;
-            accumulate::<L, N, _>(&mut unit, input, rows, (weights, ahead), lanes, sums, &end);
+            accumulate::<L, N, _>(unit.as_mut(), input, rows, (weights, ahead), lanes, sums, &end);
             row += rows;
         }
     }
@@ -169,13 +169,14 @@ impl<L: Lane, const N: usize> End<L, N> for Finish<'_> {
 }
 
 /// Writes the sums of up to any number of `rows` with one panel of `lanes`, and hands them to `end`
-/// tile by tile. What is `ahead` is fetched into the cache meanwhile.
+/// tile by tile. A matrix unit that is given takes what lanes it can; what is `ahead` is fetched into the
+/// cache meanwhile.
 ///
 /// # Safety
 /// As for [`gemm`]; `sums` has `rows` of the panel's width.
 #[inline(always)]
 pub(super) unsafe fn accumulate<L: Lane, const N: usize, E: End<L, N>>(
-    unit: &mut L::Unit,
+    unit: Option<&mut L::Unit>,
     input: Operand,
     rows: usize,
     (weights, ahead): (*const u8, Ahead),
@@ -187,8 +188,11 @@ pub(super) unsafe fn accumulate<L: Lane, const N: usize, E: End<L, N>>(
     let tiles = rows.div_ceil(TILE_ROWS);
     let ahead_bytes = ahead.bytes.div_ceil(tiles * lanes).next_multiple_of(LINE_BYTES);
     let ahead_bytes = if tiles > 1 { ahead_bytes } else { 0 };
-    let mut start = lanes - lanes % L::Unit::LANES;
-    if start > 0 {
+    let mut start = 0;
+    if let Some(unit) = unit
+        && lanes >= L::Unit::LANES
+    {
+        start = lanes - lanes % L::Unit::LANES;
         unit.multiply(input, rows, weights, start, sums, ahead);
         if start == lanes {
             return end.take(0..rows, sums);

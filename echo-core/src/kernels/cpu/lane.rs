@@ -101,6 +101,8 @@ pub(super) trait Lane {
 pub(super) trait Unit: Default {
     /// Lanes that an instruction takes.
     const LANES: usize;
+    /// A linear layer of no more rows is left to vectors: it waits for its weights, which they read faster.
+    const FEW_ROWS: usize;
     /// Rows that are multiplied with a panel before the next ones are.
     const BLOCK_ROWS: usize;
     /// Queries that an encoder's attention takes at once.
@@ -134,6 +136,7 @@ pub(super) trait Unit: Default {
 /// No unit: there is no number of lanes that it would take.
 impl Unit for () {
     const LANES: usize = usize::MAX;
+    const FEW_ROWS: usize = 0;
     /// Ten tiles, few enough that a block of activations stays in the cache.
     const BLOCK_ROWS: usize = 10 * TILE_ROWS;
     /// Their scores with all keys stay in a second-level cache of half a MiB.
