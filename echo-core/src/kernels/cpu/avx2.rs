@@ -132,7 +132,7 @@ const VECTORS: usize = 2;
 
 format_kernels!(in_f16, F16<Avx2>, VECTORS, "avx2,fma,f16c");
 format_kernels!(in_pairs, Int8<Pairs>, VECTORS, "avx2,fma,f16c");
-code_kernels!(codes_in_pairs, Pairs, Pairs, ((), ()), VECTORS, "avx2,fma,f16c");
+code_kernels!(codes_in_pairs, Pairs<true>, Pairs, ((), ()), VECTORS, "avx2,fma,f16c");
 format_kernels!(in_fours, Int8<AvxVnni>, VECTORS, "avx2,avxvnni,fma,f16c");
 code_kernels!(codes_in_fours, AvxVnni<true>, AvxVnni, ((), ()), VECTORS, "avx2,avxvnni,fma,f16c");
 vector_kernels!(Avx2, VECTORS, "avx2,fma,f16c");
@@ -145,7 +145,7 @@ pub(super) fn kernels() -> Option<Kernels> {
     has_all.then_some(Kernels {
         name: "avx2",
         f16: Some(in_f16::TABLE),
-        int8_pairs: Some(in_pairs::TABLE),
+        int8: Some(in_pairs::TABLE),
         codes: Some(codes_in_pairs::TABLE),
         ..BASE
     })
@@ -157,7 +157,6 @@ pub(super) fn kernels_with_vnni() -> Option<Kernels> {
     is_x86_feature_detected!("avxvnni").then_some(Kernels {
         name: "avx-vnni",
         int8: Some(in_fours::TABLE),
-        int8_pairs: None,
         codes: Some(codes_in_fours::TABLE),
         ..rest
     })

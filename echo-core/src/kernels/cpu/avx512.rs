@@ -144,7 +144,7 @@ format_kernels!(
 format_kernels!(in_pairs, Int8<Pairs>, VECTORS, "avx512f,avx512bw,avx512vl,avx2,fma,f16c");
 code_kernels!(
     codes_in_pairs,
-    Pairs,
+    Pairs<true>,
     Pairs,
     ((), ()),
     VECTORS,
@@ -175,7 +175,7 @@ fn is_intel() -> bool {
 /// The kernels, if this machine has the instructions.
 pub(super) fn kernels() -> Option<Kernels> {
     let first = first_kernels()?;
-    let has_words = first.int8_pairs.is_some();
+    let has_words = first.int8.is_some();
     let has_bf16 =
         has_words && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512dq");
     let has_vnni = has_words && is_x86_feature_detected!("avx512vnni");
@@ -183,8 +183,7 @@ pub(super) fn kernels() -> Option<Kernels> {
         name: "avx512",
         fastest: if has_bf16 && !is_intel() { ComputeType::Bf16 } else { ComputeType::F32 },
         bf16: has_bf16.then_some(in_bf16::TABLE),
-        int8: has_vnni.then_some(in_fours::TABLE),
-        int8_pairs: first.int8_pairs.filter(|_| !has_vnni),
+        int8: if has_vnni { Some(in_fours::TABLE) } else { first.int8 },
         codes: if has_vnni { Some(codes_in_fours::TABLE) } else { first.codes },
         gemm_bf16_narrow: has_bf16.then_some(gemm_bf16_narrow),
         ..first
@@ -197,7 +196,7 @@ pub(super) fn first_kernels() -> Option<Kernels> {
     is_x86_feature_detected!("avx512f").then_some(Kernels {
         name: "avx512-2017",
         f16: Some(in_f16::TABLE),
-        int8_pairs: has_words.then_some(in_pairs::TABLE),
+        int8: has_words.then_some(in_pairs::TABLE),
         codes: has_words.then_some(codes_in_pairs::TABLE),
         ..BASE
     })

@@ -17,7 +17,7 @@ use super::attention::{AttendBlock, HeadShape, MASKED, MOST_QUERIES, PackedHead}
 use super::buffer::{Target, View};
 use super::gemm::{Ahead, Keep, MAX_WIDTH, Operand, accumulate};
 use super::lane::{Lane, Unit};
-use super::lanes_int8::{Dot, Int8, Integers, largest_of};
+use super::lanes_int8::{DEPTH, Dot, Int8, Integers, largest_of};
 use super::math::{exp2_rough, load_up_to};
 use super::product::ROW_GAP;
 use super::vector::Vector;
@@ -46,7 +46,7 @@ pub(super) struct Encode {
 #[inline(always)]
 pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
     let HeadShape { d_head, width, .. } = job.shape;
-    let (lanes, value_lanes) = (d_head / K::DEPTH, job.shape.value_lanes());
+    let (lanes, value_lanes) = (d_head / DEPTH, job.shape.value_lanes());
     let keys = job.head.data.cast::<u8>();
     let values = job.head.at(0, job.shape.key_words()).data.cast::<u8>();
     let worth = job.head.at(0, job.shape.key_words() + job.shape.value_words()).data;
@@ -54,17 +54,17 @@ pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
     for (index, row) in job.rows.clone().enumerate() {
         *worth.add(row) = codes_of::<K>(job.keys.at(index, 0), d_head, &mut codes);
         let column = row / width * width * lanes + row % width;
-        for (lane, codes) in codes[..d_head].chunks_exact(K::DEPTH).enumerate() {
-            let to = keys.add((column + lane * width) * K::DEPTH);
-            codes.as_ptr().copy_to_nonoverlapping(to, K::DEPTH);
+        for (lane, codes) in codes[..d_head].chunks_exact(DEPTH).enumerate() {
+            let to = keys.add((column + lane * width) * DEPTH);
+            codes.as_ptr().copy_to_nonoverlapping(to, DEPTH);
         }
         *worth.add(job.shape.row_frames() + row) =
             codes_of::<V>(job.values.at(index, 0), d_head, &mut codes);
         for (panel, codes) in codes[..d_head].chunks(width).enumerate() {
-            let lane = panel * value_lanes + row / V::DEPTH;
-            let to = values.add(lane * width * V::DEPTH + row % V::DEPTH);
+            let lane = panel * value_lanes + row / DEPTH;
+            let to = values.add(lane * width * DEPTH + row % DEPTH);
             for (column, code) in codes.iter().enumerate() {
-                *to.add(column * V::DEPTH) = *code;
+                *to.add(column * DEPTH) = *code;
             }
         }
     }
@@ -75,15 +75,16 @@ pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
 #[inline(always)]
 unsafe fn codes_of<D: Dot>(row: View, len: usize, codes: &mut [u8]) -> f32 {
     let largest = largest_of::<D::Vector>(row.data, len).max(LEAST);
-    let factor = D::Vector::splat(127.0 / largest);
-    let offset = D::Vector::splat_int(if D::WEIGHTS_ARE_UNSIGNED { 128 } else { 0 });
+    let most = D::MOST_WEIGHT;
+    let factor = D::Vector::splat(most as f32 / largest);
+    let offset = D::Vector::splat_int(if D::WEIGHTS_ARE_UNSIGNED { most + 1 } else { 0 });
     for i in (0..len).step_by(D::Vector::LEN) {
         let count = D::Vector::LEN.min(len - i);
         let values = load_up_to::<D::Vector>(row.data.add(i), count).mul(factor);
         let ints = D::Vector::add_ints(values.nearest_ints(), offset);
         D::Vector::store_bytes(ints, codes.as_mut_ptr().add(i), count.next_multiple_of(4));
     }
-    largest * (1.0 / 127.0)
+    largest * (1.0 / most as f32)
 }
 
 /// Attends from a block of queries to all frames of a head in codes, packed for `N` vectors. `K`
@@ -100,9 +101,9 @@ where
 {
     let PackedHead { keys, values, worth, shape } = block.head;
     let HeadShape { frames, d_head, width, format } = shape;
-    debug_assert!(format.depth() == K::DEPTH && format.depth() == V::DEPTH);
+    debug_assert!(format.depth() == DEPTH);
     debug_assert!(width == N * K::Vector::LEN, "layout of a head");
-    let (n, lanes, value_lanes) = (block.rows.len(), d_head / K::DEPTH, shape.value_lanes());
+    let (n, lanes, value_lanes) = (block.rows.len(), d_head / DEPTH, shape.value_lanes());
     let row_frames = shape.row_frames();
     let scores = Target { data: block.scratch, stride: row_frames + ROW_GAP };
     let shares = Target { data: scores.at(MOST_QUERIES, 0).data, stride: value_lanes + ROW_GAP };
@@ -110,8 +111,8 @@ where
     let mut memory = MaybeUninit::<[f32; MOST_QUERIES * MAX_WIDTH]>::uninit();
     let sums = Target { data: memory.as_mut_ptr().cast(), stride: width };
 
-    // What a step of each query is worth, then of its shares, and what keys, then values, that are 128 too
-    // large add to the sums.
+    // What a step of each query is worth, then of its shares, and what keys, then values, that are too
+    // large by that add to the sums.
     let (mut steps, mut excess) = ([0.0; MOST_QUERIES], [0; MOST_QUERIES]);
     for (index, &row) in block.rows.iter().enumerate() {
         let (from, to) = (block.queries.at(row, 0).data, queries.at(index, 0).data);
@@ -121,7 +122,8 @@ where
         steps[index] = Int8::<K>::prepare(to, d_head, to.cast());
         if K::WEIGHTS_ARE_UNSIGNED {
             let codes = std::slice::from_raw_parts(to.cast_const().cast::<i8>(), d_head);
-            excess[index] = 128 * codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+            let sum = codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+            excess[index] = (K::MOST_WEIGHT + 1) * sum;
         }
     }
 
@@ -130,7 +132,7 @@ where
     let queries = Operand::floats(queries.as_view());
     for panel in 0..frames.div_ceil(width) {
         let first = panel * width;
-        let keys = (keys.data.cast::<u8>().add(first * lanes * K::DEPTH), Ahead::NOTHING);
+        let keys = (keys.data.cast::<u8>().add(first * lanes * DEPTH), Ahead::NOTHING);
         accumulate::<Int8<K, _>, N, _>(Some(&mut unit), queries, n, keys, lanes, sums, &Keep);
         for index in 0..n {
             let excess = K::Vector::splat_int(excess[index]);
@@ -162,14 +164,15 @@ where
         steps[index] = share::<K>(row_scores, largest, worth, shares, probabilities);
         if V::WEIGHTS_ARE_UNSIGNED {
             let codes = std::slice::from_raw_parts(shares.data.cast::<u8>(), row_frames);
-            excess[index] = 128 * codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+            let sum = codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+            excess[index] = (V::MOST_WEIGHT + 1) * sum;
         }
     }
 
     let shares = Operand::floats(shares.as_view());
     let mut unit = U::Values::default();
     for panel in 0..d_head.div_ceil(width) {
-        let values = values.data.cast::<u8>().add(panel * width * value_lanes * V::DEPTH);
+        let values = values.data.cast::<u8>().add(panel * width * value_lanes * DEPTH);
         let values = (values, Ahead::NOTHING);
         accumulate::<Int8<V, _>, N, _>(
             Some(&mut unit),
@@ -215,8 +218,8 @@ unsafe fn share<D: Dot>(
     probabilities: Option<&mut [f32]>,
 ) -> f32 {
     let step = D::Vector::LEN;
-    // As many steps as the activations of a lane go up to, or as a sum of all frames has room for.
-    let most = if D::DEPTH == 4 { 255.0 } else { 8191.0 };
+    // As many steps as the activations of a lane go up to.
+    let most = 255.0;
     let reference = D::Vector::splat(largest);
     let (mut sum, mut largest) = (D::Vector::splat(0.0), D::Vector::splat(LEAST));
     let scores_at = scores.as_mut_ptr();
@@ -237,7 +240,7 @@ unsafe fn share<D: Dot>(
     let factor = D::Vector::splat(most / largest);
     for i in (0..scores.len()).step_by(step) {
         let codes = D::Vector::load(scores_at.add(i)).mul(factor).nearest_ints();
-        D::store(codes, shares.data.cast::<u8>().add(i * 4 / D::DEPTH), step);
+        D::Vector::store_bytes(codes, shares.data.cast::<u8>().add(i), step);
     }
     share * largest / most
 }

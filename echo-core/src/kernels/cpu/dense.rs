@@ -12,7 +12,7 @@ use super::aligned::Aligned;
 use super::buffer::{Target, View};
 use super::gemm::{Gemm, Operand};
 use super::isa::{Kernels, Prepare};
-use super::layout::{Format, Packed};
+use super::layout::{Format, Layout, Packed};
 use super::pool::Pool;
 use super::recurrent::Cells;
 use crate::device::ComputeType;
@@ -104,7 +104,8 @@ impl Dense {
             values[..inputs].copy_from_slice(&weights[output * inputs..][..inputs]);
         };
         let shape = [outputs, inputs.next_multiple_of(multiple)];
-        let packed = Packed::new(&Pool::new(1), (format, width), shape, bias, &row);
+        let layout = Layout { width, ..kernels.layout(format) };
+        let packed = Packed::new(&Pool::new(1), layout, shape, bias, &row);
         Self { packed, inputs, kernel, prepare: wide.prepare }
     }
 

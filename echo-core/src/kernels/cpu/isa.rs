@@ -10,7 +10,7 @@ use super::buffer::{Target, View};
 use super::codes::Encode;
 use super::gemm::Gemm;
 use super::lane::Lane;
-use super::layout::Format;
+use super::layout::{Format, Layout};
 use super::math::norm_row;
 use super::recurrent::Cells;
 use super::vector::Vector;
@@ -36,6 +36,8 @@ pub(super) struct FormatKernels {
     pub(super) attend: unsafe fn(&AttendBlock<'_>),
     /// How many queries of many to give it at once.
     pub(super) block_queries: usize,
+    /// See [`Lane::MOST_CODE`].
+    pub(super) most_code: i32,
     /// Turns a number of rows into activation lanes; see [`Prepare`].
     pub(super) prepare: unsafe fn(&Prepare),
     /// Nothing but products, as many rounds as asked for; returns the number of operations.
@@ -65,9 +67,7 @@ pub(super) struct Kernels {
     pub(super) f16: Option<FormatKernels>,
     pub(super) bf16: Option<FormatKernels>,
     pub(super) int8: Option<FormatKernels>,
-    /// Where there is no product of int8 that keeps its sums whole.
-    pub(super) int8_pairs: Option<FormatKernels>,
-    /// For keys and values in the one or the other int8.
+    /// For keys and values in int8.
     pub(super) codes: Option<CodeKernels>,
     /// Outputs in a panel of weights that has few.
     pub(super) narrow_width: usize,
@@ -97,9 +97,13 @@ impl Kernels {
             Format::F16 => self.f16,
             Format::Bf16 => self.bf16,
             Format::Int8 => self.int8,
-            Format::Int8Pairs => self.int8_pairs,
         };
         kernels.expect("weights are packed only in formats that the instruction set has")
+    }
+
+    /// How the kernels of a format, which is there, want weights.
+    pub(super) fn layout(&self, format: Format) -> Layout {
+        Layout { format, width: self.width, most_code: self.of(format).most_code }
     }
 
     /// Attention to keys and values of a format that there are kernels for.
@@ -117,7 +121,6 @@ impl Kernels {
             Format::F16 => self.f16.is_some(),
             Format::Bf16 => self.bf16.is_some(),
             Format::Int8 => self.int8.is_some(),
-            Format::Int8Pairs => self.int8_pairs.is_some(),
         }
     }
 
@@ -199,6 +202,7 @@ macro_rules! format_kernels {
                 gemm,
                 attend,
                 block_queries: <<$lane as Lane>::Unit as Unit>::BLOCK_QUERIES,
+                most_code: <$lane as Lane>::MOST_CODE,
                 prepare,
                 #[cfg(feature = "bench")]
                 peak,
@@ -298,7 +302,6 @@ macro_rules! vector_kernels {
             f16: None,
             bf16: None,
             int8: None,
-            int8_pairs: None,
             codes: None,
             narrow_width: NARROW * <$vector as $crate::kernels::cpu::vector::Vector>::LEN,
             gemm_f32_narrow,

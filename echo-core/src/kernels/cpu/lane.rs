@@ -1,6 +1,6 @@
 //! How the products of one step along the inner dimension are formed.
 //!
-//! Both operands of a product are streams of lanes: 32 bits of activations (one f32, two bf16 or int16,
+//! Both operands of a product are streams of lanes: 32 bits of activations (one f32, two bf16
 //! or four int8 that follow each other along the inner dimension), and for each of them a vector of
 //! weights, one lane for each output. Only the dot instruction differs between number formats, so one
 //! microkernel serves them all.
@@ -43,6 +43,9 @@ pub(super) trait Lane {
     const DEPTH: usize;
     /// Bytes of one stored weight lane.
     const WEIGHT_BYTES: usize;
+    /// Up to this each weight may have any code, beyond it two neighbours share the room of both; zero
+    /// where weights have none.
+    const MOST_CODE: i32 = 0;
 
     unsafe fn zero() -> Self::Sum;
     unsafe fn spread(activation: *const u8) -> Self::Spread;

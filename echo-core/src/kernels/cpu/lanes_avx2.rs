@@ -58,37 +58,27 @@ impl Integers for Avx2 {
     }
 }
 
-/// Two int8 to a lane, multiplied as int16: twice as many at once as f32, each with an addition of its
-/// own.
+/// Before VNNI: products of bytes are added in pairs of 16 bits, unsigned times signed, the `KEYS` being the
+/// unsigned.
 ///
-/// The instruction for bytes adds their products in 16 bits, where those of 8 bits have no room. With
-/// weights spread to 16 bits, once for all rows of a tile, sums are exact: those of VNNI.
-pub(super) struct Pairs;
+/// A pair has no room for two products of 8 bits. With 7 bits for keys and values, and for such weights as
+/// are large together, nothing overflows: sums are exact.
+pub(super) struct Pairs<const KEYS: bool = false>;
 
-impl Dot for Pairs {
+impl<const KEYS: bool> Dot for Pairs<KEYS> {
     type Vector = Avx2;
-    const DEPTH: usize = 2;
-
-    #[inline(always)]
-    unsafe fn weights(stored: *const u8) -> __m256i {
-        _mm256_cvtepi8_epi16(_mm_loadu_si128(stored.cast()))
-    }
+    const MOST_WEIGHT: i32 = 63;
+    const ACTIVATIONS_ARE_UNSIGNED: bool = !KEYS;
+    const WEIGHTS_ARE_UNSIGNED: bool = KEYS;
 
     #[inline(always)]
     unsafe fn dot(sum: __m256i, activation: __m256i, weights: __m256i) -> __m256i {
-        _mm256_add_epi32(sum, _mm256_madd_epi16(activation, weights))
-    }
-
-    #[inline(always)]
-    unsafe fn store(codes: __m256i, to: *mut u8, count: usize) {
-        let low = _mm256_castsi256_si128(codes);
-        let words = _mm_packs_epi32(low, _mm256_extracti128_si256::<1>(codes));
-        if count == Avx2::LEN {
-            _mm_storeu_si128(to.cast(), words);
+        let pairs = if KEYS {
+            _mm256_maddubs_epi16(weights, activation)
         } else {
-            let words: [i16; 8] = std::mem::transmute(words);
-            words.as_ptr().copy_to_nonoverlapping(to.cast(), count);
-        }
+            _mm256_maddubs_epi16(activation, weights)
+        };
+        _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 }
 

@@ -163,26 +163,23 @@ impl Integers for Avx512 {
     }
 }
 
-/// Two int8 to a lane, multiplied as int16, as [AVX2 does it](super::lanes_avx2::Pairs) (Skylake-SP).
-pub(super) struct Pairs;
+/// Products of bytes added in pairs, as [AVX2 does it](super::lanes_avx2::Pairs) (Skylake-SP).
+pub(super) struct Pairs<const KEYS: bool = false>;
 
-impl Dot for Pairs {
+impl<const KEYS: bool> Dot for Pairs<KEYS> {
     type Vector = Avx512;
-    const DEPTH: usize = 2;
-
-    #[inline(always)]
-    unsafe fn weights(stored: *const u8) -> __m512i {
-        _mm512_cvtepi8_epi16(_mm256_loadu_si256(stored.cast()))
-    }
+    const MOST_WEIGHT: i32 = 63;
+    const ACTIVATIONS_ARE_UNSIGNED: bool = !KEYS;
+    const WEIGHTS_ARE_UNSIGNED: bool = KEYS;
 
     #[inline(always)]
     unsafe fn dot(sum: __m512i, activation: __m512i, weights: __m512i) -> __m512i {
-        _mm512_add_epi32(sum, _mm512_madd_epi16(activation, weights))
-    }
-
-    #[inline(always)]
-    unsafe fn store(codes: __m512i, to: *mut u8, count: usize) {
-        _mm512_mask_cvtepi32_storeu_epi16(to.cast(), ((1u32 << count) - 1) as u16, codes);
+        let pairs = if KEYS {
+            _mm512_maddubs_epi16(weights, activation)
+        } else {
+            _mm512_maddubs_epi16(activation, weights)
+        };
+        _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
     }
 }
 

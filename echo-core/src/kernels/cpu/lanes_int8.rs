@@ -29,38 +29,30 @@ pub(super) trait Integers: Vector {
     unsafe fn store_bytes(ints: Self::Ints, to: *mut u8, count: usize);
 }
 
-/// An instruction that multiplies the values of a lane and adds the products to a sum of 32 bits, for
-/// every lane of a register: four int8, or two as int16.
+/// Instructions that multiply the four values of a lane and add the products to a sum of 32 bits, for
+/// every lane of a register.
 ///
 /// Where it takes activations unsigned, those of a layer are stored plus 128 and 128 times the
 /// weights' sum is taken away again; shares of attention are unsigned themselves. Where it takes weights
-/// unsigned, those are keys or values, stored plus 128.
+/// unsigned, those are keys or values,
+/// stored plus one more than their greatest code.
 ///
 /// # Safety
 /// As for [`Vector`].
 pub(super) trait Dot {
     type Vector: Integers;
-    /// Values in a lane of activations, which has four bytes.
-    const DEPTH: usize = 4;
+    /// The greatest code of a weight, if any others may be next to it.
+    const MOST_WEIGHT: i32 = 127;
     const ACTIVATIONS_ARE_UNSIGNED: bool = false;
     const WEIGHTS_ARE_UNSIGNED: bool = false;
 
-    /// Weights, which are bytes, as the instruction takes them.
-    #[inline(always)]
-    unsafe fn weights(stored: *const u8) -> Ints<Self> {
-        Self::Vector::load_ints(stored)
-    }
-
     unsafe fn dot(sum: Ints<Self>, activation: Ints<Self>, weights: Ints<Self>) -> Ints<Self>;
-
-    /// Stores the first `count` integers, whole lanes, as activations.
-    #[inline(always)]
-    unsafe fn store(codes: Ints<Self>, to: *mut u8, count: usize) {
-        Self::Vector::store_bytes(codes, to, count);
-    }
 }
 
 type Ints<D> = <<D as Dot>::Vector as Integers>::Ints;
+
+/// Values in a lane.
+pub(super) const DEPTH: usize = 4;
 
 /// int8 with a scale for each output and each row, multiplied as `D` does.
 pub(super) struct Int8<D, U = ()>(PhantomData<(D, U)>);
@@ -71,8 +63,9 @@ impl<D: Dot, U: Unit> Lane for Int8<D, U> {
     type Weights = Ints<D>;
     type Sum = Ints<D>;
     type Unit = U;
-    const DEPTH: usize = D::DEPTH;
-    const WEIGHT_BYTES: usize = D::DEPTH;
+    const DEPTH: usize = DEPTH;
+    const WEIGHT_BYTES: usize = DEPTH;
+    const MOST_CODE: i32 = D::MOST_WEIGHT;
 
     #[inline(always)]
     unsafe fn zero() -> Ints<D> {
@@ -86,7 +79,7 @@ impl<D: Dot, U: Unit> Lane for Int8<D, U> {
 
     #[inline(always)]
     unsafe fn weights(stored: *const u8) -> Ints<D> {
-        D::weights(stored)
+        D::Vector::load_ints(stored)
     }
 
     #[inline(always)]
@@ -121,7 +114,7 @@ impl<D: Dot, U: Unit> Lane for Int8<D, U> {
             let values = load_up_to::<D::Vector>(row.add(i), count);
             let codes = D::Vector::add_ints(values.mul(factor).nearest_ints(), offset);
             // Values beyond the end, in the last lane, meet weights of zero.
-            D::store(codes, lanes.add(i * 4 / D::DEPTH), count.next_multiple_of(D::DEPTH));
+            D::Vector::store_bytes(codes, lanes.add(i), count.next_multiple_of(DEPTH));
         }
         largest / 127.0
     }

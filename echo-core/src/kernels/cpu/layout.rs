@@ -26,8 +26,6 @@ pub(super) enum Format {
     /// Stored as int8 with a scale for each output; activations become int8 with a scale for each
     /// row as they come.
     Int8,
-    /// The same in other lanes, multiplied as int16.
-    Int8Pairs,
 }
 
 impl Format {
@@ -35,7 +33,7 @@ impl Format {
     pub(super) fn depth(self) -> usize {
         match self {
             Self::F32 | Self::F16 => 1,
-            Self::Bf16 | Self::Int8Pairs => 2,
+            Self::Bf16 => 2,
             Self::Int8 => 4,
         }
     }
@@ -44,14 +42,24 @@ impl Format {
     pub(super) fn lane_bytes(self) -> usize {
         match self {
             Self::F32 | Self::Bf16 | Self::Int8 => 4,
-            Self::F16 | Self::Int8Pairs => 2,
+            Self::F16 => 2,
         }
     }
 
     /// Whether weights and activations are steps of a scale.
     pub(super) fn has_steps(self) -> bool {
-        matches!(self, Self::Int8 | Self::Int8Pairs)
+        self == Self::Int8
     }
+}
+
+/// What a kernel wants weights packed as.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) format: Format,
+    /// Outputs in a panel.
+    pub(super) width: usize,
+    /// For int8: up to which code weights may have any, see [`Lane::MOST_CODE`](super::lane::Lane).
+    pub(super) most_code: i32,
 }
 
 /// A linear layer in panels.
@@ -77,7 +85,7 @@ impl Packed {
     /// Packs the rows that `row(output, values)` writes.
     pub(super) fn new(
         pool: &Pool,
-        (format, width): (Format, usize),
+        Layout { format, width, most_code }: Layout,
         [outputs, inputs]: [usize; 2],
         bias: &[f32],
         row: &(dyn Fn(usize, &mut [f32]) + Sync),
@@ -98,8 +106,9 @@ impl Packed {
             for column in 0..width.min(outputs - panel * width) {
                 let output = panel * width + column;
                 row(output, &mut values);
-                let scale = if scaled > 0 { step_of(&values) } else { 1.0 };
-                let sum = pack_output(format, (words, width, column), &values, scale);
+                let scale = if scaled > 0 { step_of(&values, most_code) } else { 1.0 };
+                let (to, step) = ((&mut *words, width, column), (scale, most_code));
+                let sum = pack_output(format, to, &values, step);
                 if scaled > 0 {
                     // SAFETY: one of `panels * width` outputs, and each has one chunk.
                     unsafe {
@@ -141,7 +150,7 @@ impl Packed {
                 Format::F32 => panel[index],
                 Format::F16 => f16::from_bits(read_bits(panel, index, 2) as u16).to_f32(),
                 Format::Bf16 => bf16::from_bits(read_bits(panel, index, 2) as u16).to_f32(),
-                Format::Int8 | Format::Int8Pairs => {
+                Format::Int8 => {
                     f32::from(read_bits(panel, index, 1) as u8 as i8) * self.scales[output]
                 }
             };
@@ -161,9 +170,23 @@ fn read_bits(words: &[f32], index: usize, bytes: usize) -> u32 {
     words[at / 4].to_bits() >> (8 * (at % 4))
 }
 
-/// What one step of int8 is worth so that the largest of `values` is 127 steps.
-fn step_of(values: &[f32]) -> f32 {
-    largest_of(values) / 127.0
+/// What a step of an output's weights is worth.
+///
+/// Hardly ever are two neighbours among the largest weights of an output. So where there is no room for any
+/// two, codes are half as large again as they might be all at once, and the few neighbours that do not fit
+/// are made smaller. Outputs with more of them get coarser steps.
+fn step_of(values: &[f32], most_code: i32) -> f32 {
+    let largest = largest_of(values);
+    let Some(room) = room_of_two(most_code) else { return largest / most_code as f32 };
+    let fine = largest / (most_code + most_code / 2) as f32;
+    let neighbours = values.as_chunks().0.iter();
+    let crowded = neighbours.filter(|[a, b]| (a + b).abs() > room as f32 * fine).count();
+    if crowded > values.len() / 256 { largest / most_code as f32 } else { fine }
+}
+
+/// What the codes of two neighbours may add up to, if not anything.
+fn room_of_two(most_code: i32) -> Option<i32> {
+    (most_code < i32::from(i8::MAX)).then_some(2 * most_code + 2)
 }
 
 /// The largest of some values without their signs, which is not zero.
@@ -185,7 +208,7 @@ fn pack_output(
     format: Format,
     (panel, width, column): (&mut [f32], usize, usize),
     values: &[f32],
-    step: f32,
+    (step, most_code): (f32, i32),
 ) -> i32 {
     match format {
         Format::F32 => {
@@ -213,18 +236,8 @@ fn pack_output(
                 *word = lane;
             }
         }
-        Format::Int8Pairs => {
-            let codes = codes_of(values, step);
-            // Two outputs share a word of each lane.
-            let (first, shift) = (column / 2, 16 * (column % 2));
-            let lanes = codes.as_chunks::<2>().0;
-            for (word, two) in panel[first..].iter_mut().step_by(width / 2).zip(lanes) {
-                let two = u16::from_le_bytes(two.map(i8::cast_unsigned));
-                *word = f32::from_bits(word.to_bits() | u32::from(two) << shift);
-            }
-        }
         Format::Int8 => {
-            let codes = codes_of(values, step);
+            let codes = codes_of(values, step, room_of_two(most_code));
             let lanes = codes.as_chunks::<4>().0;
             for (word, &four) in panel[column..].iter_mut().step_by(width).zip(lanes) {
                 *word = f32::from_bits(u32::from_le_bytes(four.map(i8::cast_unsigned)));
@@ -247,11 +260,18 @@ fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(bits(low) >> 16 | bits(high) & 0xffff_0000)
 }
 
-/// Values in steps, filled up to fours with zeros.
-fn codes_of(values: &[f32], step: f32) -> Vec<i8> {
+/// Values in steps, filled up to fours with zeros; two neighbours may have no more than some room.
+fn codes_of(values: &[f32], step: f32, room: Option<i32>) -> Vec<i8> {
     let factor = 1.0 / step;
     let mut codes = vec![0; values.len().next_multiple_of(4)];
     codes.iter_mut().zip(values).for_each(|(code, value)| *code = nearest(value * factor));
+    let Some(room) = room else { return codes };
+    for two in codes.as_chunks_mut::<2>().0 {
+        let sum = i32::from(two[0]) + i32::from(two[1]);
+        let excess = (sum.abs() - room).max(0);
+        let each = sum.signum() * ((excess + 1) / 2);
+        two.iter_mut().for_each(|code| *code -= each as i8);
+    }
     codes
 }
 
@@ -280,17 +300,34 @@ mod tests {
     }
 
     #[test]
+    fn two_neighbours_share_what_both_have_room_for() {
+        let everywhere = (0..2048).collect::<Vec<_>>();
+        // A large weight alone, one beside another, and beside others everywhere.
+        for (large, wanted) in [(&[7][..], -94), (&[6, 7, 8], -64), (&everywhere, -63)] {
+            let mut values = vec![0.1; 2048];
+            large.iter().for_each(|&at| values[at] = -1.0);
+            let codes = codes_of(&values, step_of(&values, 63), room_of_two(63));
+            assert_eq!(codes[large[0]], wanted, "of {} large ones", large.len());
+            let sums =
+                codes.as_chunks().0.iter().map(|&[a, b]| (i32::from(a) + i32::from(b)).abs());
+            assert!(sums.max() <= Some(128), "{codes:?}");
+        }
+        let two = [1.0, 1.0];
+        assert_eq!(codes_of(&two, step_of(&two, 127), room_of_two(127))[..2], [127, 127]);
+    }
+
+    #[test]
     fn packing_keeps_every_weight_whatever_the_panel() {
         let pool = Pool::new(2);
-        // What a format may differ by: bf16 has 8 bits of fraction, int8 half of the largest over 127.
+        // What a format may differ by: bf16 has 8 bits of fraction, int8 half of a step.
         let formats = [
-            (Format::F32, 0.0),
-            (Format::F16, 0.0),
-            (Format::Bf16, 0.25),
-            (Format::Int8, 0.51),
-            (Format::Int8Pairs, 0.51),
+            (Format::F32, 0, 0.0),
+            (Format::F16, 0, 0.0),
+            (Format::Bf16, 0, 0.25),
+            (Format::Int8, 127, 0.51),
+            (Format::Int8, 63, 1.02),
         ];
-        for (format, tolerance) in formats {
+        for (format, most_code, tolerance) in formats {
             for (width, outputs, inputs) in [(64, 130, 7), (16, 1, 1), (8, 17, 33), (64, 64, 64)] {
                 let weight =
                     |output: usize, input: usize| ((output * 64 + input) % 2048) as f32 / 16.0;
@@ -299,7 +336,8 @@ mod tests {
                         *value = weight(output, input);
                     }
                 };
-                let packed = Packed::new(&pool, (format, width), [outputs, inputs], &[1.0], &row);
+                let layout = Layout { format, width, most_code };
+                let packed = Packed::new(&pool, layout, [outputs, inputs], &[1.0], &row);
                 assert_eq!(packed.bias.len(), outputs.next_multiple_of(width));
                 let mut values = vec![0.0; inputs];
                 for output in 0..outputs {

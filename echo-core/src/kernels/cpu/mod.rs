@@ -109,8 +109,7 @@ impl Cpu {
             Err(Error::Option { option: "compute_type", value: compute.to_string(), expected })
         };
         let bf16 = Some(Format::Bf16).filter(|&format| kernels.has(format));
-        let int8 =
-            [Format::Int8, Format::Int8Pairs].into_iter().find(|&format| kernels.has(format));
+        let int8 = Some(Format::Int8).filter(|&format| kernels.has(format));
         let (linear, stem) = match compute {
             ComputeType::Auto | ComputeType::F32 => (None, None),
             ComputeType::Bf16 if bf16.is_some() => (bf16, bf16),

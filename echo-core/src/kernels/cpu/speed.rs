@@ -133,7 +133,7 @@ impl Bench {
         let row = |output: usize, values: &mut [f32]| {
             values.copy_from_slice(&weights[output * inputs..(output + 1) * inputs]);
         };
-        let (pool, layout) = (&self.cpu.pool, (self.format, self.cpu.kernels.width));
+        let (pool, layout) = (&self.cpu.pool, self.cpu.kernels.layout(self.format));
         Packed::new(pool, layout, [outputs, inputs], &[], &row)
     }
 

@@ -90,7 +90,7 @@ fn packed(cpu: &Cpu, format: Format, weights: &[f32], bias: &[f32], inputs: usiz
         values.copy_from_slice(&weights[output * inputs..(output + 1) * inputs]);
     };
     let sizes = [bias.len(), inputs];
-    Packed::new(&cpu.pool, (format, cpu.kernels.width), sizes, bias, &row)
+    Packed::new(&cpu.pool, cpu.kernels.layout(format), sizes, bias, &row)
 }
 
 #[test]
@@ -104,7 +104,9 @@ fn the_cpu_agrees_with_candle() {
 #[test]
 fn narrow_formats_agree_with_candle_within_their_precision() {
     for kernels in Kernels::available() {
-        for (compute, tolerance) in [(ComputeType::Bf16, 1e-2), (ComputeType::Int8, 4e-2)] {
+        // Five of the steps that weights have.
+        let steps = kernels.int8.map_or(1.0, |int8| 5.0 / int8.most_code as f32);
+        for (compute, tolerance) in [(ComputeType::Bf16, 1e-2), (ComputeType::Int8, steps)] {
             match Cpu::with_kernels(kernels, compute, 2) {
                 Ok(cpu) => verbs_agree(&reference(), &cpu, tolerance),
                 Err(error) => println!("skipped: {} has no {compute}: {error}", kernels.name),
@@ -154,6 +156,27 @@ fn products_are_right_for_every_size_and_format() {
                     let between = lines.chunks_exact(stride).flat_map(|line| &line[outputs..]);
                     assert!(between.chain(margin).all(|&v| v == 7.0), "{what} writes beyond");
                 }
+            }
+        }
+    }
+}
+
+/// Products in pairs of 16 bits would overflow first where all values are as large as they can be.
+#[test]
+fn sums_of_int8_are_whole_for_the_largest_values() {
+    for kernels in Kernels::available().into_iter().filter(|kernels| kernels.int8.is_some()) {
+        let cpu = Cpu::with_kernels(kernels, ComputeType::Int8, 1).unwrap();
+        for (rows, inputs, outputs) in [(1, 2048, 3), (7, 515, 65)] {
+            for (value, weight) in [(1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)] {
+                let weights = vec![weight; outputs * inputs];
+                let packed = packed(&cpu, Format::Int8, &weights, &vec![0.0; outputs], inputs);
+                let (input, mut out) = (vec![value; rows * inputs], vec![0.0; rows * outputs]);
+                let target = Target::new(&mut out, outputs);
+                let product = Product::new(rows, View::new(&input, inputs), &packed, target);
+                // SAFETY: both buffers were made for these rows.
+                unsafe { cpu.multiply(&product) };
+                let wanted = vec![f64::from(value * weight) * inputs as f64; out.len()];
+                assert_close(&out, &wanted, kernels.name);
             }
         }
     }

@@ -52,7 +52,7 @@ impl Cpu {
                 output -= rows.count;
             }
         };
-        Ok(Packed::new(&self.pool, (format, self.kernels.width), [outputs, inputs], &bias, &row))
+        Ok(Packed::new(&self.pool, self.kernels.layout(format), [outputs, inputs], &bias, &row))
     }
 
     /// Packs a convolution over three frames, `(outputs, channels, 3)`, as a linear layer whose
@@ -74,7 +74,7 @@ impl Cpu {
         };
         let format = self.precision.stem.unwrap_or_else(|| self.format_of(weight));
         let sizes = [rows.count, 3 * channels];
-        Ok(Packed::new(&self.pool, (format, self.kernels.width), sizes, &bias, &row))
+        Ok(Packed::new(&self.pool, self.kernels.layout(format), sizes, &bias, &row))
     }
 }
 
