@@ -305,11 +305,12 @@ macro_rules! unit {
 }
 
 unit!(
-    /// bf16 in pairs, summed as f32.
+    /// bf16 in pairs, summed as f32: never left to vectors, which on these processors take longer than their
+    /// weights do to come.
     PairsOfBf16,
     "tdpbf16ps",
     2,
-    1
+    0
 );
 unit!(
     /// Unsigned activations times signed weights in fours, summed as i32.

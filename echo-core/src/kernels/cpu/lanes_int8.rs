@@ -34,8 +34,7 @@ pub(super) trait Integers: Vector {
 ///
 /// Where it takes activations unsigned, those of a layer are stored plus 128 and 128 times the
 /// weights' sum is taken away again; shares of attention are unsigned themselves. Where it takes weights
-/// unsigned, those are keys or values,
-/// stored plus one more than their greatest code.
+/// unsigned, those are keys or values, stored plus one more than their greatest code.
 ///
 /// # Safety
 /// As for [`Vector`].
