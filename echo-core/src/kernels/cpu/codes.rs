@@ -4,7 +4,7 @@
 //! them all, three tenths of its products. As int8 they are half of bf16, and products of int8 are the
 //! cheapest there are. Queries become int8 as they come, as for linear layers; so do the numerators of
 //! a softmax, once the largest of them is known. What is lost is 0.7 % of keys and values (root mean
-//! square, `base`), a tenth of what int8 layers lose.
+//! square, `base`), a tenth of what int8 layers lose; twice as much before VNNI, where their codes have 7 bits.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "inner loops are pointer arithmetic and vector operations; the caller's promise covers them"
@@ -75,7 +75,7 @@ pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
 #[inline(always)]
 unsafe fn codes_of<D: Dot>(row: View, len: usize, codes: &mut [u8]) -> f32 {
     let largest = largest_of::<D::Vector>(row.data, len).max(LEAST);
-    let most = D::MOST_WEIGHT;
+    let most = D::MOST_CODE;
     let factor = D::Vector::splat(most as f32 / largest);
     let offset = D::Vector::splat_int(if D::WEIGHTS_ARE_UNSIGNED { most + 1 } else { 0 });
     for i in (0..len).step_by(D::Vector::LEN) {
@@ -123,7 +123,7 @@ where
         if K::WEIGHTS_ARE_UNSIGNED {
             let codes = std::slice::from_raw_parts(to.cast_const().cast::<i8>(), d_head);
             let sum = codes.iter().map(|&code| i32::from(code)).sum::<i32>();
-            excess[index] = (K::MOST_WEIGHT + 1) * sum;
+            excess[index] = (K::MOST_CODE + 1) * sum;
         }
     }
 
@@ -165,7 +165,7 @@ where
         if V::WEIGHTS_ARE_UNSIGNED {
             let codes = std::slice::from_raw_parts(shares.data.cast::<u8>(), row_frames);
             let sum = codes.iter().map(|&code| i32::from(code)).sum::<i32>();
-            excess[index] = (V::MOST_WEIGHT + 1) * sum;
+            excess[index] = (V::MOST_CODE + 1) * sum;
         }
     }
 

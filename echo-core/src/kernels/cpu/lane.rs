@@ -1,7 +1,7 @@
 //! How the products of one step along the inner dimension are formed.
 //!
-//! Both operands of a product are streams of lanes: 32 bits of activations (one f32, two bf16
-//! or four int8 that follow each other along the inner dimension), and for each of them a vector of
+//! Both operands of a product are streams of lanes: 32 bits of activations (one f32, two bf16 or
+//! four int8 that follow each other along the inner dimension), and for each of them a vector of
 //! weights, one lane for each output. Only the dot instruction differs between number formats, so one
 //! microkernel serves them all.
 #![expect(

@@ -67,7 +67,7 @@ pub(super) struct Pairs<const KEYS: bool = false>;
 
 impl<const KEYS: bool> Dot for Pairs<KEYS> {
     type Vector = Avx2;
-    const MOST_WEIGHT: i32 = 63;
+    const MOST_CODE: i32 = 63;
     const ACTIVATIONS_ARE_UNSIGNED: bool = !KEYS;
     const WEIGHTS_ARE_UNSIGNED: bool = KEYS;
 

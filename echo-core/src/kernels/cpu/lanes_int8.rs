@@ -41,7 +41,7 @@ pub(super) trait Integers: Vector {
 pub(super) trait Dot {
     type Vector: Integers;
     /// The greatest code of a weight, if any others may be next to it.
-    const MOST_WEIGHT: i32 = 127;
+    const MOST_CODE: i32 = 127;
     const ACTIVATIONS_ARE_UNSIGNED: bool = false;
     const WEIGHTS_ARE_UNSIGNED: bool = false;
 
@@ -64,7 +64,7 @@ impl<D: Dot, U: Unit> Lane for Int8<D, U> {
     type Unit = U;
     const DEPTH: usize = DEPTH;
     const WEIGHT_BYTES: usize = DEPTH;
-    const MOST_CODE: i32 = D::MOST_WEIGHT;
+    const MOST_CODE: i32 = D::MOST_CODE;
 
     #[inline(always)]
     unsafe fn zero() -> Ints<D> {

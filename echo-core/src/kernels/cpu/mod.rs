@@ -3,11 +3,10 @@
 //! From the bottom up: [`vector`] is what a register can do; [`avx2`], [`avx512`] and `neon` say it in
 //! instructions; [`lane`] forms products in a number format, [`lanes_int8`] in int8 on all of them,
 //! [`amx`] many at once; [`gemm`], [`attention`], [`codes`] (attention to int8) and [`math`] are the
-//! kernels, written once and
-//! instantiated for each instruction set by [`isa`]. [`layout`] packs weights as the kernels read them,
-//! [`buffer`] lends memory, [`pool`] is the threads. Memory is had and given back by [`slab`] for
-//! kernels, [`large`] for whole programs, [`trim`] for what is left.
-//! [`dense`] serves small networks with both kernels and [`recurrent`] cells, thread by thread.
+//! kernels, written once and instantiated for each instruction set by [`isa`]. [`layout`] packs weights as
+//! the kernels read them, [`buffer`] lends memory, [`pool`] is the threads. Memory is had and given back
+//! by [`slab`] for kernels, [`large`] for whole programs, [`trim`] for what is left. [`dense`] serves small
+//! networks with both kernels and [`recurrent`] cells, thread by thread.
 //! [`product`], [`encoder`] and [`decoder`] cut the verbs of [`Backend`](super::Backend) into chunks
 //! for the pool, with [`cache`] as the decoder's memory, and [`verbs`] is the trait itself.
 #![expect(unsafe_code, reason = "kernels are vector instructions on memory that threads share")]
