@@ -20,7 +20,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::buffer::{Lent, Target, View};
-use super::gemm::{Ahead, Keep, MAX_WIDTH, Operand, accumulate};
+use super::gemm::{Ahead, Keep, LINE_BYTES, MAX_WIDTH, Operand, accumulate};
 use super::lane::{Lane, Unit};
 use super::layout::Format;
 use super::math::{load_up_to, softmax_row};
@@ -385,6 +385,10 @@ unsafe fn raise<V: Vector>(largest: &mut [f32], scores: Target, width: usize) {
 /// Lanes of a remembered key or value are filled up with zeros to a multiple of this: whole vectors.
 pub(super) const PAST_LANES: usize = 16;
 
+/// How many positions ahead of the one whose key is multiplied are fetched: what is remembered does not
+/// stay in the caches while a step reads all weights.
+const PLACES_AHEAD: usize = 16;
+
 /// One query of one head and the past it looks at.
 #[derive(Debug)]
 pub(super) struct AttendPast<'a> {
@@ -416,7 +420,14 @@ impl AttendPast<'_> {
 #[inline(always)]
 pub(super) unsafe fn attend_past<L: Lane<Weights = <L as Lane>::Vector>>(job: &AttendPast<'_>) {
     let lanes = L::Vector::LEN;
+    let place_bytes = 2 * job.d_head.next_multiple_of(PAST_LANES) * L::WEIGHT_BYTES;
     for (index, place) in job.past.iter().enumerate() {
+        // A key and its value lie side by side.
+        if let Some(later) = job.past.get(index + PLACES_AHEAD) {
+            for line in (0..place_bytes).step_by(LINE_BYTES) {
+                L::Vector::prefetch(job.key(later).wrapping_add(line));
+            }
+        }
         let key = job.key(place);
         let mut sum = L::Vector::splat(0.0);
         for column in (0..job.d_head).step_by(lanes) {

@@ -32,6 +32,11 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+
+    #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         Self(_mm256_loadu_ps(from))
     }

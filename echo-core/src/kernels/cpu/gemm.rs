@@ -26,7 +26,7 @@ const MOST_ROWS: usize = 192;
 /// Lanes of a panel that are walked at once: 256 KiB of 64 columns in f32.
 const PIECE_LANES: usize = 1024;
 /// What a cache fetches at once, on most machines.
-const LINE_BYTES: usize = 64;
+pub(super) const LINE_BYTES: usize = 64;
 /// Widest panel.
 pub(super) const MAX_WIDTH: usize = 64;
 
