@@ -42,7 +42,8 @@ pub(super) struct Encode {
 /// of `K` are, values as those of `V`.
 ///
 /// # Safety
-/// The views have the rows, `head` all of a head, and no other thread writes the same rows.
+/// The views have the rows, which start with a whole lane of values, `head` all of a head, and no other
+/// thread writes the same lanes.
 #[inline(always)]
 pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
     let HeadShape { d_head, width, .. } = job.shape;
@@ -50,21 +51,36 @@ pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
     let keys = job.head.data.cast::<u8>();
     let values = job.head.at(0, job.shape.key_words()).data.cast::<u8>();
     let worth = job.head.at(0, job.shape.key_words() + job.shape.value_words()).data;
-    let mut codes = vec![0; d_head.next_multiple_of(4)];
-    for (index, row) in job.rows.clone().enumerate() {
-        *worth.add(row) = codes_of::<K>(job.keys.at(index, 0), d_head, &mut codes);
-        let column = row / width * width * lanes + row % width;
-        for (lane, codes) in codes[..d_head].chunks_exact(DEPTH).enumerate() {
-            let to = keys.add((column + lane * width) * DEPTH);
-            codes.as_ptr().copy_to_nonoverlapping(to, DEPTH);
+    let padded = d_head.next_multiple_of(4);
+    debug_assert!(job.rows.start.is_multiple_of(DEPTH), "a lane of values has one writer");
+    let mut codes = vec![0; DEPTH * padded];
+    for first in job.rows.clone().step_by(DEPTH) {
+        let count = DEPTH.min(job.rows.end - first);
+        let at = first - job.rows.start;
+        codes.fill(0);
+        for (frame, codes) in codes.chunks_exact_mut(padded).take(count).enumerate() {
+            *worth.add(first + frame) = codes_of::<K>(job.keys.at(at + frame, 0), d_head, codes);
         }
-        *worth.add(job.shape.row_frames() + row) =
-            codes_of::<V>(job.values.at(index, 0), d_head, &mut codes);
-        for (panel, codes) in codes[..d_head].chunks(width).enumerate() {
-            let lane = panel * value_lanes + row / DEPTH;
-            let to = values.add(lane * width * DEPTH + row % DEPTH);
-            for (column, code) in codes.iter().enumerate() {
-                *to.add(column * DEPTH) = *code;
+        // Four frames lie side by side in each lane of keys, and are a lane of values.
+        let [a, b, c, d] = [0, 1, 2, 3].map(|frame| &codes[frame * padded..][..d_head]);
+        let to = keys.add((first / width * width * lanes + first % width) * DEPTH);
+        for lane in 0..lanes {
+            let word = |codes: &[u8]| codes.as_ptr().cast::<u32>().add(lane).read_unaligned();
+            let words = [word(a), word(b), word(c), word(d)];
+            to.add(lane * width * DEPTH).cast::<[u32; 4]>().write_unaligned(words);
+        }
+        for (frame, codes) in codes.chunks_exact_mut(padded).take(count).enumerate() {
+            let worth = worth.add(job.shape.row_frames() + first + frame);
+            *worth = codes_of::<V>(job.values.at(at + frame, 0), d_head, codes);
+        }
+        let [a, b, c, d] = [0, 1, 2, 3].map(|frame| &codes[frame * padded..][..d_head]);
+        for panel in 0..d_head.div_ceil(width) {
+            let to = values.add((panel * value_lanes + first / DEPTH) * width * DEPTH);
+            let columns = panel * width..d_head.min((panel + 1) * width);
+            let [a, b, c, d] = [a, b, c, d].map(|codes| &codes[columns.clone()]);
+            for column in 0..columns.len() {
+                let word = u32::from_le_bytes([a[column], b[column], c[column], d[column]]);
+                to.cast::<u32>().add(column).write_unaligned(word);
             }
         }
     }
@@ -134,17 +150,23 @@ where
         let first = panel * width;
         let keys = (keys.data.cast::<u8>().add(first * lanes * DEPTH), Ahead::NOTHING);
         accumulate::<Int8<K, _>, N, _>(Some(&mut unit), queries, n, keys, lanes, sums, &Keep);
+        let mut worths = [K::Vector::splat(0.0); N];
+        for v in 0..N {
+            worths[v] = K::Vector::load(worth.at(0, first + v * K::Vector::LEN).data);
+        }
+        let whole = (frames - first) / K::Vector::LEN;
         for index in 0..n {
             let excess = K::Vector::splat_int(excess[index]);
             let (step, mut most) = (K::Vector::splat(steps[index]), largest[index]);
-            for v in (0..width).step_by(K::Vector::LEN) {
-                let sum = K::Vector::load_ints(sums.at(index, v).data.cast());
+            for v in 0..N {
+                let column = v * K::Vector::LEN;
+                let sum = K::Vector::load_ints(sums.at(index, column).data.cast());
                 let sum = K::Vector::from_ints(K::Vector::sub_ints(sum, excess)).mul(step);
-                let score = sum.mul(K::Vector::load(worth.at(0, first + v).data));
-                if first + v + K::Vector::LEN <= frames {
+                let score = sum.mul(worths[v]);
+                if v < whole {
                     most = most.max(score);
                 }
-                score.store(scores.at(index, first + v).data);
+                score.store(scores.at(index, first + column).data);
             }
             largest[index] = most;
         }

@@ -239,8 +239,10 @@ fn pack_output(
         Format::Int8 => {
             let codes = codes_of(values, step, room_of_two(most_code));
             let lanes = codes.as_chunks::<4>().0;
-            for (word, &four) in panel[column..].iter_mut().step_by(width).zip(lanes) {
-                *word = f32::from_bits(u32::from_le_bytes(four.map(i8::cast_unsigned)));
+            for (word, &[a, b, c, d]) in panel[column..].iter_mut().step_by(width).zip(lanes) {
+                // `map` of an array would be a call for every value.
+                let [a, b, c, d] = [a as u8, b as u8, c as u8, d as u8];
+                *word = f32::from_bits(u32::from_le_bytes([a, b, c, d]));
             }
             return codes.iter().map(|&code| i32::from(code)).sum();
         }

@@ -64,11 +64,13 @@ impl Cpu {
         if rows == 0 {
             return;
         }
-        // Whole tiles, and as many blocks for each thread as for the others.
+        // Whole tiles and lanes of values, and as many blocks for each thread as for the others.
+        let tile_rows = self.kernels.tile_rows;
+        let whole = if tile_rows.is_multiple_of(4) { tile_rows } else { 2 * tile_rows };
         let threads = self.pool.threads();
         let share = if threads > 1 { 2 * threads } else { 1 };
         let blocks = rows.div_ceil(self.kernels.block_rows).next_multiple_of(share);
-        let block_rows = rows.div_ceil(blocks).next_multiple_of(self.kernels.tile_rows);
+        let block_rows = rows.div_ceil(blocks).next_multiple_of(whole);
         self.pool.run(rows.div_ceil(block_rows), &|block| {
             work(block * block_rows..rows.min((block + 1) * block_rows));
         });
