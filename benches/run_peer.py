@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Run one peer on one file in this process and print one JSON line: what speed.py starts for every measurement.
 
-    run_peer.py --peer faster-whisper|faster-whisper-batched|openai-whisper|whispercpp --model DIR --audio FILE
-                [--threads N] [--runs N] [--precision P] [--beam N] [--language CODE|auto]
+    run_peer.py --peer faster-whisper|faster-whisper-batched|openai-whisper|whispercpp|whisperx --model DIR
+                --audio FILE [--threads N] [--runs N] [--precision P] [--beam N] [--language CODE|auto]
 
 load_s: importing the peer and building the model; decode_s: reading the file; first_s: from the start of a run to its
 first segment; wall_s, cpu_s: one transcription.
@@ -24,6 +24,7 @@ PROGRAMS = {
     "faster-whisper-batched": ("fw", "batched"),
     "openai-whisper": ("openai", "seq"),
     "whispercpp": ("wcpp", "seq"),
+    "whisperx": ("wx", "batched"),
 }
 
 

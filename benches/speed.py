@@ -32,6 +32,7 @@ PEERS = {
     ("fw", "batched"): "faster-whisper-batched",
     ("openai", "seq"): "openai-whisper",
     ("wcpp", "seq"): "whispercpp",
+    ("wx", "batched"): "whisperx",
 }
 SAME_TYPE = {"f32": "float32"}
 

@@ -8,6 +8,7 @@ An engine is named `PROGRAM-MODE-bN[@WEIGHTS][+TYPE]`: `echo-seq-b1`, `fw-batche
 | fw | faster-whisper | seq, batched (its own voice activity detection) | ct2, float32 |
 | openai | openai-whisper | seq | openai.pt, float32 |
 | wcpp | whisper.cpp by pywhispercpp | seq | ggml-f16.bin, as stored |
+| wx | WhisperX (its own voice activity detection, no alignment) | batched | ct2, float32 |
 
 Each runs with its own defaults but for the beam: temperature fallback on, earlier text as context in `seq`.
 All peers hear the same samples, decoded by faster-whisper's reader; Echo reads the files itself.
@@ -21,9 +22,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DEFAULT_WEIGHTS = {"echo": "ct2", "fw": "ct2", "openai": "openai.pt", "wcpp": "ggml-f16.bin"}
-DEFAULT_TYPES = {"echo": "f32", "fw": "float32", "openai": "float32", "wcpp": "stored"}
-MODES = {"echo": ("seq", "batched"), "fw": ("seq", "batched"), "openai": ("seq",), "wcpp": ("seq",)}
+DEFAULT_WEIGHTS = {"echo": "ct2", "fw": "ct2", "openai": "openai.pt", "wcpp": "ggml-f16.bin", "wx": "ct2"}
+DEFAULT_TYPES = {"echo": "f32", "fw": "float32", "openai": "float32", "wcpp": "stored", "wx": "float32"}
+MODES = {"echo": ("seq", "batched"), "fw": ("seq", "batched"), "openai": ("seq",), "wcpp": ("seq",), "wx": ("batched",)}
 BATCH_SIZE = 8
 
 
@@ -88,7 +89,7 @@ def load_samples(path: Path):
 
 def load_peer(engine: Engine, model_dir: Path, threads: int) -> Transcribe:
     """A function `(samples, language or None) -> Transcription` on a loaded model."""
-    loaders = {"fw": _faster_whisper, "openai": _openai_whisper, "wcpp": _whisper_cpp}
+    loaders = {"fw": _faster_whisper, "openai": _openai_whisper, "wcpp": _whisper_cpp, "wx": _whisperx}
     return loaders[engine.program](engine, str(model_dir / engine.weights), threads)
 
 
@@ -165,5 +166,22 @@ def _whisper_cpp(engine: Engine, weights: str, threads: int) -> Transcribe:
         ]
         detected = native.whisper_lang_str(native.whisper_full_lang_id(context))
         return Transcription(segments, detected, seen[0] if seen else None)
+
+    return transcribe
+
+
+def _whisperx(engine: Engine, weights: str, threads: int) -> Transcribe:
+    import torch
+    import whisperx
+
+    torch.set_num_threads(threads)
+    model = whisperx.load_model(weights, device="cpu", compute_type=engine.compute_type, threads=threads,
+                                asr_options={"beam_size": engine.beam})
+
+    def transcribe(samples, language):
+        result = model.transcribe(samples, batch_size=BATCH_SIZE, language=language)
+        segments = [[round(segment["start"], 3), round(segment["end"], 3), segment["text"]]
+                    for segment in result["segments"]]
+        return Transcription(segments, result["language"])
 
     return transcribe

@@ -8,8 +8,8 @@ from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 560, 64, 150, 64, 52
 LINE = 13  # between labels
-COLOURS = {"echo": "#cc3311", "fw": "#0077bb", "wcpp": "#009988", "openai": "#777777"}
-NAMES = {"echo": "Echo", "fw": "faster-whisper", "wcpp": "whisper.cpp", "openai": "openai-whisper"}
+COLOURS = {"echo": "#cc3311", "fw": "#0077bb", "wcpp": "#009988", "openai": "#777777", "wx": "#ee7733"}
+NAMES = {"echo": "Echo", "fw": "faster-whisper", "wcpp": "whisper.cpp", "openai": "openai-whisper", "wx": "WhisperX"}
 
 
 @dataclass(frozen=True)
