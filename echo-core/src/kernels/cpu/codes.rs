@@ -109,6 +109,7 @@ unsafe fn codes_of<D: Dot>(row: View, len: usize, codes: &mut [u8]) -> f32 {
 /// # Safety
 /// As for [`attention::attend`](super::attention::attend).
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "as in `gemm::step`")]
 pub(super) unsafe fn attend<K, V, U, const N: usize>(block: &AttendBlock<'_>)
 where
     K: Dot,
