@@ -11,7 +11,7 @@ use super::Cpu;
 use super::buffer::{Lent, Target, View};
 use super::gemm::{Gemm, Operand};
 use super::isa::{Norm, Prepare};
-use super::layout::Packed;
+use super::layout::{Format, Packed};
 
 /// Words between rows of lanes: one line of a cache. Rows a power of two apart would all fall on the same
 /// few places of the first-level cache and drive each other out.
@@ -66,7 +66,8 @@ impl Cpu {
         }
         // Whole tiles and lanes of values, and as many blocks for each thread as for the others.
         let tile_rows = self.kernels.tile_rows;
-        let whole = if tile_rows.is_multiple_of(4) { tile_rows } else { 2 * tile_rows };
+        let lane_frames = Format::Int8.depth();
+        let whole = if tile_rows.is_multiple_of(lane_frames) { tile_rows } else { 2 * tile_rows };
         let threads = self.pool.threads();
         let share = if threads > 1 { 2 * threads } else { 1 };
         let blocks = rows.div_ceil(self.kernels.block_rows).next_multiple_of(share);
