@@ -37,6 +37,8 @@ pub(crate) const WINDOW_FRAMES: usize = 3000;
 const MIN_POWER: f32 = 1e-10;
 /// Frames that one task computes: enough work to be worth handing out, 640 ms of sound.
 const TASK_FRAMES: usize = 64;
+/// Frames that are summed to bands side by side: each sum waits for itself only.
+const LANES: usize = 16;
 
 /// One window of log-mel features: `(n_mels, frames)`, band after band.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +87,8 @@ struct Scratch {
     frame: Vec<f32>,
     spectrum: Vec<Complex<f32>>,
     fft: Vec<Complex<f32>>,
-    power: Vec<f32>,
+    /// For each bin the powers of frames side by side.
+    powers: Vec<[f32; LANES]>,
 }
 
 impl LogMel {
@@ -107,14 +110,12 @@ impl LogMel {
     /// [`window`](Self::window) clips against when windows of one file shall agree.
     pub(crate) fn maximum(&self, samples: &[f32]) -> f32 {
         let tasks = sounding_frames(samples).div_ceil(TASK_FRAMES);
+        let task_values = TASK_FRAMES * self.filters.len();
         let loudest = (0..tasks).into_par_iter().map_init(
-            || (self.scratch(), vec![0.0; self.filters.len()]),
-            |(scratch, bands), task| {
-                let frames = task * TASK_FRAMES..(task + 1) * TASK_FRAMES;
-                frames.fold(MIN_POWER, |loudest, frame| {
-                    self.frame_powers(samples, frame, scratch, bands);
-                    bands.iter().fold(loudest, |a, &b| a.max(b))
-                })
+            || (self.scratch(), vec![0.0; task_values]),
+            |(scratch, rows), task| {
+                self.fill_powers(samples, task * TASK_FRAMES, scratch, rows);
+                rows.iter().fold(MIN_POWER, |loudest, &power| loudest.max(power))
             },
         );
         self.threads.run(|| loudest.reduce(|| MIN_POWER, f32::max)).log10()
@@ -160,40 +161,44 @@ impl LogMel {
         let mut powers = vec![0.0; frames.len() * n_mels];
         let tasks = powers.par_chunks_mut(TASK_FRAMES * n_mels).enumerate();
         let fill = |scratch: &mut Scratch, (task, rows): (usize, &mut [f32])| {
-            let first = frames.start + task * TASK_FRAMES;
-            for (frame, bands) in (first..).zip(rows.chunks_mut(n_mels)) {
-                self.frame_powers(samples, frame, scratch, bands);
-            }
+            self.fill_powers(samples, frames.start + task * TASK_FRAMES, scratch, rows);
         };
         self.threads.run(|| tasks.for_each_init(|| self.scratch(), fill));
         powers
     }
 
-    /// Band powers of one frame: `bands` has one value for each filter.
-    fn frame_powers(
-        &self,
-        samples: &[f32],
-        frame: usize,
-        scratch: &mut Scratch,
-        bands: &mut [f32],
-    ) {
-        if !gather(samples, frame, &mut scratch.frame) {
-            bands.fill(0.0);
+    /// Band powers of the frames from `first` on into rows of one value for each filter.
+    fn fill_powers(&self, samples: &[f32], first: usize, scratch: &mut Scratch, rows: &mut [f32]) {
+        let n_mels = self.filters.len();
+        for (group, rows) in rows.chunks_mut(LANES * n_mels).enumerate() {
+            for lane in 0..rows.len() / n_mels {
+                self.fill_bins(samples, first + group * LANES + lane, scratch, lane);
+            }
+            for (band, filter) in self.filters.iter().enumerate() {
+                let mut sums = [0.0; LANES];
+                let bins = scratch.powers[filter.first_bin..].iter();
+                for (powers, weight) in bins.zip(&filter.weights) {
+                    sums.iter_mut().zip(powers).for_each(|(sum, power)| *sum += power * weight);
+                }
+                for (row, sum) in rows.chunks_exact_mut(n_mels).zip(sums) {
+                    row[band] = sum;
+                }
+            }
+        }
+    }
+
+    /// Powers of one frame's bins into a lane.
+    fn fill_bins(&self, samples: &[f32], frame: usize, scratch: &mut Scratch, lane: usize) {
+        let Scratch { frame: heard, spectrum, fft, powers } = scratch;
+        if !gather(samples, frame, heard) {
+            powers.iter_mut().for_each(|powers| powers[lane] = 0.0);
             return;
         }
-        for (sample, weight) in scratch.frame.iter_mut().zip(&self.hann) {
-            *sample *= weight;
-        }
+        heard.iter_mut().zip(&self.hann).for_each(|(sample, weight)| *sample *= weight);
         self.fft
-            .process_with_scratch(&mut scratch.frame, &mut scratch.spectrum, &mut scratch.fft)
+            .process_with_scratch(heard, spectrum, fft)
             .expect("buffers have the lengths that the plan asked for");
-        for (power, bin) in scratch.power.iter_mut().zip(&scratch.spectrum) {
-            *power = bin.norm_sqr();
-        }
-        for (band, filter) in bands.iter_mut().zip(&self.filters) {
-            let bins = scratch.power.iter().skip(filter.first_bin);
-            *band = bins.zip(&filter.weights).map(|(power, weight)| power * weight).sum();
-        }
+        powers.iter_mut().zip(spectrum).for_each(|(powers, bin)| powers[lane] = bin.norm_sqr());
     }
 
     fn scratch(&self) -> Scratch {
@@ -201,7 +206,7 @@ impl LogMel {
             frame: self.fft.make_input_vec(),
             spectrum: self.fft.make_output_vec(),
             fft: self.fft.make_scratch_vec(),
-            power: vec![0.0; BINS],
+            powers: vec![[0.0; LANES]; BINS],
         }
     }
 }
