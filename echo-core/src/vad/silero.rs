@@ -13,7 +13,7 @@
 //! | rectified, linear, sigmoid | (1, 128) | probability |
 //!
 //! Only the LSTM remembers. Everything before it runs on blocks of frames at once, as matrix products
-//! whose left rows are the 1 to 3 neighbouring columns of a frame (taps that would fall on padding
+//! whose rows are the 1 to 3 neighbouring columns of a frame (taps that would fall on padding
 //! are left out of the product, which is the same as multiplying zeros). The checkpoint has the
 //! Fourier transform as a convolution; its rows are a window times cosines and sines, so that a
 //! real FFT of the windowed samples gives the same magnitudes for a tenth of the work.
@@ -29,8 +29,8 @@ use safetensors::SafeTensors;
 
 use super::{Probabilities, Vad};
 use crate::error::{Error, Result};
-use crate::kernels::cpu::dense::step_cells;
-use crate::kernels::matrix::{Rows, multiply_transposed};
+use crate::kernels::cpu::dense::{Dense, step_cells};
+use crate::kernels::matrix::Rows;
 use crate::threads::Threads;
 
 const WEIGHTS: &[u8] = include_bytes!("../../data/silero_vad_16k.safetensors");
@@ -47,8 +47,6 @@ const CHANNELS: usize = 128;
 const HALF_CHANNELS: usize = 64;
 const HIDDEN: usize = 128;
 const GATES: usize = 4 * HIDDEN;
-/// Outputs that are summed in registers at once.
-const LANES: usize = 32;
 /// Frames of one block: its activations (1 MB) stay in the second-level cache.
 const BLOCK_FRAMES: usize = 128;
 /// Blocks between two reports of progress: about two minutes of sound.
@@ -63,9 +61,9 @@ pub(crate) struct Silero {
     conv3: Convolution,
     conv4: Convolution,
     /// (512, 128), and the sum of both biases.
-    input: (Vec<f32>, Vec<f32>),
-    /// (512 / LANES, 128, LANES): for each group of gates, for each hidden value, its weights.
-    recurrent: Vec<[f32; LANES]>,
+    input: Dense,
+    /// (512, 128).
+    recurrent: Dense,
     output: (Vec<f32>, f32),
     threads: Threads,
 }
@@ -78,10 +76,12 @@ impl fmt::Debug for Silero {
 
 /// Three taps over columns that lie one after the other.
 struct Convolution {
-    /// (outputs, 3, inputs): taps moved in front of inputs.
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    /// For each column of its output the first column that it reads, and the taps that do not lie on
+    /// padding: `(outputs, taps * inputs)`.
+    columns: Vec<(usize, Dense)>,
     inputs: usize,
+    /// Columns of its input.
+    of: usize,
 }
 
 /// What the LSTM remembers.
@@ -96,24 +96,15 @@ impl Silero {
         let file = SafeTensors::deserialize(WEIGHTS)
             .map_err(|error| Error::inference("weights of silero vad", error))?;
         let get = |name: &str, shape: &[usize]| tensor(&file, name, shape);
-        let convolution = |name: &str, outputs: usize, inputs: usize| {
+        let convolution = |name: &str, [outputs, inputs]: [usize; 2], of: [usize; 2]| {
             let weight = get(&format!("{name}.weight"), &[outputs, inputs, 3])?;
-            let taps_first = (0..outputs * 3 * inputs).map(|at| {
-                let (output, tap, input) = (at / (3 * inputs), at / inputs % 3, at % inputs);
-                weight[(output * inputs + input) * 3 + tap]
-            });
-            let bias = get(&format!("{name}.bias"), &[outputs])?;
-            Ok(Convolution { weight: taps_first.collect(), bias, inputs })
+            Ok(Convolution::new(&weight, &get(&format!("{name}.bias"), &[outputs])?, inputs, of))
         };
-
+        let input = get("lstm_cell.weight_ih", &[GATES, HIDDEN])?;
         let recurrent = get("lstm_cell.weight_hh", &[GATES, HIDDEN])?;
-        let recurrent = (0..GATES / LANES * HIDDEN).map(|at| {
-            let (group, hidden) = (at / HIDDEN, at % HIDDEN);
-            std::array::from_fn(|lane| recurrent[(group * LANES + lane) * HIDDEN + hidden])
-        });
         let bias_ih = get("lstm_cell.bias_ih", &[GATES])?;
         let bias_hh = get("lstm_cell.bias_hh", &[GATES])?;
-        let bias = bias_ih.iter().zip(&bias_hh).map(|(ih, hh)| ih + hh).collect();
+        let bias: Vec<f32> = bias_ih.iter().zip(&bias_hh).map(|(ih, hh)| ih + hh).collect();
         let bias_out = get("final_conv.bias", &[1])?;
 
         // The row of frequency 0 is the window times cos 0.
@@ -122,12 +113,12 @@ impl Silero {
         Ok(Self {
             fft: RealFftPlanner::new().plan_fft_forward(FFT_SAMPLES),
             window,
-            conv1: convolution("conv1", CHANNELS, BINS)?,
-            conv2: convolution("conv2", HALF_CHANNELS, CHANNELS)?,
-            conv3: convolution("conv3", HALF_CHANNELS, HALF_CHANNELS)?,
-            conv4: convolution("conv4", CHANNELS, HALF_CHANNELS)?,
-            input: (get("lstm_cell.weight_ih", &[GATES, HIDDEN])?, bias),
-            recurrent: recurrent.collect(),
+            conv1: convolution("conv1", [CHANNELS, BINS], [FFT_COLUMNS, 1])?,
+            conv2: convolution("conv2", [HALF_CHANNELS, CHANNELS], [FFT_COLUMNS, 2])?,
+            conv3: convolution("conv3", [HALF_CHANNELS, HALF_CHANNELS], [2, 2])?,
+            conv4: convolution("conv4", [CHANNELS, HALF_CHANNELS], [1, 1])?,
+            input: Dense::new(&input, [GATES, HIDDEN], &bias),
+            recurrent: Dense::new(&recurrent, [GATES, HIDDEN], &[]),
             output: (get("final_conv.weight", &[1, HIDDEN, 1])?, bias_out.iter().sum()),
             threads: Threads::default(),
         })
@@ -144,25 +135,16 @@ impl Silero {
         let count = frames.len();
         let spectrum = self.magnitudes(samples, frames)?; // (frames, 4, 129)
         let mut x = vec![0.0; count * FFT_COLUMNS * CHANNELS]; // (frames, 4, 128)
-        self.conv1.run(&spectrum, FFT_COLUMNS, 1, &mut x);
+        self.conv1.run(&spectrum, &mut x);
         let mut y = vec![0.0; count * 2 * HALF_CHANNELS]; // (frames, 2, 64)
-        self.conv2.run(&x, FFT_COLUMNS, 2, &mut y);
+        self.conv2.run(&x, &mut y);
         let mut z = vec![0.0; count * HALF_CHANNELS]; // (frames, 1, 64)
-        self.conv3.run(&y, 2, 2, &mut z);
+        self.conv3.run(&y, &mut z);
         let mut x = vec![0.0; count * CHANNELS]; // (frames, 1, 128)
-        self.conv4.run(&z, 1, 1, &mut x);
+        self.conv4.run(&z, &mut x);
 
-        let (weight, bias) = &self.input;
         let mut gates = vec![0.0; count * GATES];
-        multiply_transposed(
-            Rows::new(&x, count, HIDDEN, HIDDEN),
-            Rows::new(weight, GATES, HIDDEN, HIDDEN),
-            &mut gates,
-            GATES,
-        );
-        for row in gates.chunks_exact_mut(GATES) {
-            row.iter_mut().zip(bias).for_each(|(gate, bias)| *gate += bias);
-        }
+        self.input.apply(Rows::new(&x, count, HIDDEN, HIDDEN), &mut gates, GATES);
         Ok(gates)
     }
 
@@ -175,13 +157,13 @@ impl Silero {
         let mut scratch = self.fft.make_scratch_vec();
         let mut magnitudes = Vec::with_capacity(frames.len() * FFT_COLUMNS * BINS);
         for number in frames {
-            // Positions in `samples` of the frame with its context; before and behind them is silence.
+            // Before and behind the samples is silence.
             let start = number * FRAME_SAMPLES;
-            for (at, value) in frame[..MIRROR].iter_mut().enumerate() {
-                let sample =
-                    (start + at).checked_sub(CONTEXT_SAMPLES).and_then(|at| samples.get(at));
-                *value = sample.copied().map_or(0.0, bounded);
-            }
+            let from = start.saturating_sub(CONTEXT_SAMPLES);
+            let heard = &samples[from..samples.len().min(start + FRAME_SAMPLES)];
+            frame.fill(0.0);
+            let values = frame[CONTEXT_SAMPLES.saturating_sub(start)..].iter_mut();
+            values.zip(heard).for_each(|(value, &sample)| *value = bounded(sample));
             for at in 0..CONTEXT_SAMPLES {
                 // The last sample itself is not repeated.
                 frame[MIRROR + at] = frame[MIRROR - 2 - at];
@@ -201,22 +183,9 @@ impl Silero {
     }
 
     /// One step of the LSTM and the output: the probability of one frame.
-    fn step(&self, state: &mut State, gates: &[f32]) -> f32 {
-        let mut sums = [0.0; GATES];
-        let groups = self.recurrent.chunks_exact(HIDDEN);
-        for ((sums, gates), weights) in
-            sums.chunks_exact_mut(LANES).zip(gates.chunks_exact(LANES)).zip(groups)
-        {
-            let mut lanes = [0.0; LANES];
-            lanes.copy_from_slice(gates);
-            for (hidden, weights) in state.hidden.iter().zip(weights) {
-                for (lane, weight) in lanes.iter_mut().zip(weights) {
-                    *lane += hidden * weight;
-                }
-            }
-            sums.copy_from_slice(&lanes);
-        }
-        step_cells(&sums, &mut state.cell, &mut state.hidden);
+    fn step(&self, state: &mut State, gates: &mut [f32]) -> f32 {
+        self.recurrent.add_to(Rows::new(&state.hidden, 1, HIDDEN, HIDDEN), gates, GATES);
+        step_cells(gates, &mut state.cell, &mut state.hidden);
         let (weight, bias) = &self.output;
         let heard = state.hidden.iter().zip(weight);
         let logit = bias + heard.map(|(hidden, weight)| hidden.max(0.0) * weight).sum::<f32>();
@@ -238,9 +207,9 @@ impl Vad for Silero {
             let end = frames.min(start + BLOCKS_PER_REPORT * BLOCK_FRAMES);
             let blocks: Vec<usize> = (start..end).step_by(BLOCK_FRAMES).collect();
             let gates = |block| self.gates(samples, block..end.min(block + BLOCK_FRAMES));
-            let gates: Vec<_> =
+            let mut gates: Vec<_> =
                 self.threads.run(|| blocks.into_par_iter().map(gates).collect::<Result<_>>())?;
-            let rows = gates.iter().flat_map(|block| block.chunks_exact(GATES));
+            let rows = gates.iter_mut().flat_map(|block| block.chunks_exact_mut(GATES));
             values.extend(rows.map(|row| self.step(&mut state, row)));
             progress(values.len() as f64 / frames as f64)?;
         }
@@ -249,29 +218,34 @@ impl Vad for Silero {
 }
 
 impl Convolution {
-    /// From `(frames, columns, inputs)` to `(frames, columns / stride, outputs)`, rectified. Columns
-    /// beyond a frame's ends are zero.
-    fn run(&self, x: &[f32], columns: usize, stride: usize, out: &mut [f32]) {
-        let (inputs, outputs) = (self.inputs, self.bias.len());
-        let frames = x.len() / (columns * inputs);
-        let out_columns = columns / stride;
-        for column in 0..out_columns {
-            // Tap `t` of output column `c` lies on column `c * stride + t - 1`.
-            let first_tap = usize::from(column == 0);
-            let taps = (columns + 1 - column * stride).min(3) - first_tap;
-            let from = (column * stride + first_tap - 1) * inputs;
-            multiply_transposed(
-                Rows::new(&x[from..], frames, taps * inputs, columns * inputs),
-                Rows::new(&self.weight[first_tap * inputs..], outputs, taps * inputs, 3 * inputs),
-                &mut out[column * outputs..],
-                out_columns * outputs,
-            );
+    /// With weights `(outputs, inputs, 3)` and a bias for each output, over so many columns of a frame,
+    /// every `stride` of which has one of the output.
+    fn new(weight: &[f32], bias: &[f32], inputs: usize, [of, stride]: [usize; 2]) -> Self {
+        let column = |column: usize| {
+            // Tap `t` lies on column `column + t - 1`.
+            let taps = usize::from(column == 0)..(of + 1 - column).min(3);
+            let values = (0..bias.len() * taps.len() * inputs).map(|at| {
+                let (row, input) = (at / inputs, at % inputs);
+                let (output, tap) = (row / taps.len(), taps.start + row % taps.len());
+                weight[(output * inputs + input) * 3 + tap]
+            });
+            let values: Vec<f32> = values.collect();
+            let dense = Dense::new(&values, [bias.len(), taps.len() * inputs], bias);
+            (column + taps.start - 1, dense)
+        };
+        Self { columns: (0..of).step_by(stride).map(column).collect(), inputs, of }
+    }
+
+    /// From `(frames, columns, inputs)` to `(frames, output columns, outputs)`, rectified.
+    fn run(&self, x: &[f32], out: &mut [f32]) {
+        let width = self.of * self.inputs;
+        let frames = x.len() / width;
+        let out_width = out.len() / frames;
+        for (index, (first, dense)) in self.columns.iter().enumerate() {
+            let rows = Rows::new(&x[first * self.inputs..], frames, dense.inputs(), width);
+            dense.apply(rows, &mut out[index * dense.outputs()..], out_width);
         }
-        for row in out.chunks_exact_mut(outputs) {
-            for (value, bias) in row.iter_mut().zip(&self.bias) {
-                *value = (*value + bias).max(0.0);
-            }
-        }
+        out.iter_mut().for_each(|value| *value = value.max(0.0));
     }
 }
 

@@ -109,6 +109,11 @@ impl Dense {
         Self { packed, inputs, kernel, prepare: wide.prepare }
     }
 
+    /// How many values a row has.
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
     /// How many values come out for each row.
     pub(crate) fn outputs(&self) -> usize {
         self.packed.outputs
