@@ -17,13 +17,10 @@ use super::attention::{AttendBlock, HeadShape, MASKED, MOST_QUERIES, PackedHead}
 use super::buffer::{Target, View};
 use super::gemm::{Ahead, Keep, MAX_WIDTH, Operand, accumulate};
 use super::lane::{Lane, Unit};
-use super::lanes_int8::{DEPTH, Dot, Int8, Integers, largest_of};
-use super::math::{exp2_rough, load_up_to};
+use super::lanes_int8::{DEPTH, Dot, Int8, Integers, LEAST, codes_of};
+use super::math::exp2_rough;
 use super::product::ROW_GAP;
 use super::vector::Vector;
-
-/// A frame of which nothing is larger is nothing.
-const LEAST: f32 = 1e-30;
 
 /// Frames of one head that are to become codes.
 #[derive(Debug)]
@@ -59,7 +56,8 @@ pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
         let at = first - job.rows.start;
         codes.fill(0);
         for (frame, codes) in codes.chunks_exact_mut(padded).take(count).enumerate() {
-            *worth.add(first + frame) = codes_of::<K>(job.keys.at(at + frame, 0), d_head, codes);
+            let (key, codes) = (job.keys.at(at + frame, 0).data, codes.as_mut_ptr());
+            *worth.add(first + frame) = codes_of::<K::Vector>(key, d_head, K::STORED, codes);
         }
         // Four frames lie side by side in each lane of keys, and are a lane of values.
         let [a, b, c, d] = [0, 1, 2, 3].map(|frame| &codes[frame * padded..][..d_head]);
@@ -70,8 +68,9 @@ pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
             to.add(lane * width * DEPTH).cast::<[u32; 4]>().write_unaligned(words);
         }
         for (frame, codes) in codes.chunks_exact_mut(padded).take(count).enumerate() {
+            let (value, codes) = (job.values.at(at + frame, 0).data, codes.as_mut_ptr());
             let worth = worth.add(job.shape.row_frames() + first + frame);
-            *worth = codes_of::<V>(job.values.at(at + frame, 0), d_head, codes);
+            *worth = codes_of::<V::Vector>(value, d_head, V::STORED, codes);
         }
         let [a, b, c, d] = [0, 1, 2, 3].map(|frame| &codes[frame * padded..][..d_head]);
         for panel in 0..d_head.div_ceil(width) {
@@ -84,23 +83,6 @@ pub(super) unsafe fn encode<K: Dot, V: Dot>(job: &Encode) {
             }
         }
     }
-}
-
-/// Writes a row of `len` floats in steps of a scale, as the weights of `D` are stored, and returns what a
-/// step is worth.
-#[inline(always)]
-unsafe fn codes_of<D: Dot>(row: View, len: usize, codes: &mut [u8]) -> f32 {
-    let largest = largest_of::<D::Vector>(row.data, len).max(LEAST);
-    let most = D::MOST_CODE;
-    let factor = D::Vector::splat(most as f32 / largest);
-    let offset = D::Vector::splat_int(if D::WEIGHTS_ARE_UNSIGNED { most + 1 } else { 0 });
-    for i in (0..len).step_by(D::Vector::LEN) {
-        let count = D::Vector::LEN.min(len - i);
-        let values = load_up_to::<D::Vector>(row.data.add(i), count).mul(factor);
-        let ints = D::Vector::add_ints(values.nearest_ints(), offset);
-        D::Vector::store_bytes(ints, codes.as_mut_ptr().add(i), count.next_multiple_of(4));
-    }
-    largest * (1.0 / most as f32)
 }
 
 /// Attends from a block of queries to all frames of a head in codes, packed for `N` vectors. `K`

@@ -44,6 +44,9 @@ pub(super) trait Dot {
     const MOST_CODE: i32 = 127;
     const ACTIVATIONS_ARE_UNSIGNED: bool = false;
     const WEIGHTS_ARE_UNSIGNED: bool = false;
+    /// The greatest code of a key or value, and what is added to each.
+    const STORED: (i32, i32) =
+        (Self::MOST_CODE, if Self::WEIGHTS_ARE_UNSIGNED { Self::MOST_CODE + 1 } else { 0 });
 
     unsafe fn dot(sum: Ints<Self>, activation: Ints<Self>, weights: Ints<Self>) -> Ints<Self>;
 }
@@ -105,17 +108,9 @@ impl<D: Dot, U: Unit> Lane for Int8<D, U> {
 
     #[inline(always)]
     unsafe fn prepare(row: *const f32, len: usize, lanes: *mut u8) -> f32 {
-        let largest = largest_of::<D::Vector>(row, len).max(f32::MIN_POSITIVE);
-        let factor = D::Vector::splat(127.0 / largest);
-        let offset = D::Vector::splat_int(if D::ACTIVATIONS_ARE_UNSIGNED { 128 } else { 0 });
-        for i in (0..len).step_by(D::Vector::LEN) {
-            let count = D::Vector::LEN.min(len - i);
-            let values = load_up_to::<D::Vector>(row.add(i), count);
-            let codes = D::Vector::add_ints(values.mul(factor).nearest_ints(), offset);
-            // Values beyond the end, in the last lane, meet weights of zero.
-            D::Vector::store_bytes(codes, lanes.add(i), count.next_multiple_of(DEPTH));
-        }
-        largest / 127.0
+        let offset = if D::ACTIVATIONS_ARE_UNSIGNED { 128 } else { 0 };
+        // Values beyond the end, in the last lane, meet weights of zero.
+        codes_of::<D::Vector>(row, len, (127, offset), lanes)
     }
 
     #[inline(always)]
@@ -124,15 +119,53 @@ impl<D: Dot, U: Unit> Lane for Int8<D, U> {
     }
 }
 
+/// A row of which nothing is larger is nothing.
+pub(super) const LEAST: f32 = 1e-30;
+
+/// Writes a row of `len` floats, filled up to whole lanes, in steps of which its largest value has `most`,
+/// each plus `offset`; returns what a step is worth.
+///
+/// # Safety
+/// As for [`Vector`]; there are `len` floats, and `codes` has room for their lanes.
+#[inline(always)]
+pub(super) unsafe fn codes_of<V: Integers>(
+    row: *const f32,
+    len: usize,
+    (most, offset): (i32, i32),
+    codes: *mut u8,
+) -> f32 {
+    let largest = largest_of::<V>(row, len).max(LEAST);
+    let (factor, offset) = (V::splat(most as f32 / largest), V::splat_int(offset));
+    let whole = len - len % V::LEN;
+    for i in (0..whole).step_by(V::LEN) {
+        let ints = V::load(row.add(i)).mul(factor).nearest_ints();
+        V::store_bytes(V::add_ints(ints, offset), codes.add(i), V::LEN);
+    }
+    if whole < len {
+        let ints = V::load_part(row.add(whole), len - whole).mul(factor).nearest_ints();
+        let count = (len - whole).next_multiple_of(DEPTH);
+        V::store_bytes(V::add_ints(ints, offset), codes.add(whole), count);
+    }
+    largest / most as f32
+}
+
 /// The largest of some floats without their signs; zero if there are none.
 ///
 /// # Safety
 /// As for [`Vector`]; there are `len` floats.
 #[inline(always)]
-pub(super) unsafe fn largest_of<V: Vector>(row: *const f32, len: usize) -> f32 {
-    let mut largest = V::splat(0.0);
-    for i in (0..len).step_by(V::LEN) {
-        largest = largest.max(load_up_to::<V>(row.add(i), len - i).abs());
+#[expect(clippy::needless_range_loop, reason = "as in `gemm::step`")]
+unsafe fn largest_of<V: Vector>(row: *const f32, len: usize) -> f32 {
+    // Several at once: one after the other each would wait for the one before.
+    let mut largest = [V::splat(0.0); 4];
+    let whole = len - len % (4 * V::LEN);
+    for i in (0..whole).step_by(4 * V::LEN) {
+        for v in 0..4 {
+            largest[v] = largest[v].max(V::load(row.add(i + v * V::LEN)).abs());
+        }
     }
-    largest.largest()
+    for i in (whole..len).step_by(V::LEN) {
+        largest[0] = largest[0].max(load_up_to::<V>(row.add(i), len - i).abs());
+    }
+    largest[0].max(largest[1]).max(largest[2].max(largest[3])).largest()
 }

@@ -112,25 +112,9 @@ pub(super) unsafe fn norm_row<V: Vector>(
 ) {
     let whole = len - len % V::LEN;
     let part = len - whole;
-    let mut sum = V::splat(0.0);
-    for i in (0..whole).step_by(V::LEN) {
-        sum = sum.add(V::load(x.add(i)));
-    }
-    let mut total = sum.sum();
-    for i in whole..len {
-        total += *x.add(i);
-    }
-    let mean = total / len as f32;
+    let mean = sum_of::<V, false>(x, len, 0.0) / len as f32;
     let mean_vector = V::splat(mean);
-    let mut squares = V::splat(0.0);
-    for i in (0..whole).step_by(V::LEN) {
-        let centred = V::load(x.add(i)).sub(mean_vector);
-        squares = centred.mul_add(centred, squares);
-    }
-    let mut total = squares.sum();
-    for i in whole..len {
-        total += (*x.add(i) - mean).powi(2);
-    }
+    let total = sum_of::<V, true>(x, len, mean);
     let factor = V::splat(1.0 / (total / len as f32 + EPSILON).sqrt());
     for i in (0..whole).step_by(V::LEN) {
         let y = V::load(x.add(i)).sub(mean_vector).mul(factor);
@@ -142,6 +126,30 @@ pub(super) unsafe fn norm_row<V: Vector>(
         let y = y.mul_add(weight, V::load_part(bias.add(whole), part));
         y.store_part(out.add(whole), part);
     }
+}
+
+/// The sum of what `len` floats are above some value, or of the squares of that.
+///
+/// # Safety
+/// See [`Vector`].
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "as in `gemm::step`")]
+unsafe fn sum_of<V: Vector, const SQUARES: bool>(x: *const f32, len: usize, above: f32) -> f32 {
+    // Several at once: one after the other each would wait for the one before.
+    let (mut sums, from) = ([V::splat(0.0); 4], V::splat(above));
+    let whole = len - len % (4 * V::LEN);
+    for i in (0..whole).step_by(4 * V::LEN) {
+        for v in 0..4 {
+            let x = V::load(x.add(i + v * V::LEN)).sub(from);
+            sums[v] = if SQUARES { x.mul_add(x, sums[v]) } else { sums[v].add(x) };
+        }
+    }
+    let mut total = sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum();
+    for i in whole..len {
+        let x = *x.add(i) - above;
+        total += if SQUARES { x * x } else { x };
+    }
+    total
 }
 
 /// `ln(sum(e^logits))`; minus infinity for no chance at all.
