@@ -44,10 +44,16 @@ impl Recognizer {
         stages: &Threads,
     ) -> Result<Self> {
         let config = checkpoint.config.clone();
-        let texts = checkpoint.vocabulary()?.iter();
-        let tokenizer = tokenizer::Tokenizer::new(&checkpoint.name, texts, &config)?;
+        let vocabulary = checkpoint.vocabulary()?;
         let log_mel = LogMel::new(config.n_mels).on(stages);
-        let network = model::load(config, &*checkpoint.weights, choice, threads)?;
-        Ok(Self { network, tokenizer, log_mel })
+        // Merges are found from the order of tokens meanwhile: half as long as small weights take.
+        let (tokenizer, network) = std::thread::scope(|scope| {
+            let texts = || tokenizer::Tokenizer::new(&checkpoint.name, vocabulary.iter(), &config);
+            let tokenizer = scope.spawn(texts);
+            let network = model::load(config.clone(), &*checkpoint.weights, choice, threads);
+            (tokenizer.join(), network)
+        });
+        let tokenizer = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(Self { network: network?, tokenizer, log_mel })
     }
 }
