@@ -80,8 +80,8 @@ struct Convolution {
     /// padding: `(outputs, taps * inputs)`.
     columns: Vec<(usize, Dense)>,
     inputs: usize,
-    /// Columns of its input.
-    of: usize,
+    /// Columns of a frame of its input.
+    in_columns: usize,
 }
 
 /// What the LSTM remembers.
@@ -96,9 +96,10 @@ impl Silero {
         let file = SafeTensors::deserialize(WEIGHTS)
             .map_err(|error| Error::inference("weights of silero vad", error))?;
         let get = |name: &str, shape: &[usize]| tensor(&file, name, shape);
-        let convolution = |name: &str, [outputs, inputs]: [usize; 2], of: [usize; 2]| {
+        let convolution = |name: &str, [outputs, inputs]: [usize; 2], columns: [usize; 2]| {
             let weight = get(&format!("{name}.weight"), &[outputs, inputs, 3])?;
-            Ok(Convolution::new(&weight, &get(&format!("{name}.bias"), &[outputs])?, inputs, of))
+            let bias = get(&format!("{name}.bias"), &[outputs])?;
+            Ok(Convolution::new(&weight, &bias, inputs, columns))
         };
         let input = get("lstm_cell.weight_ih", &[GATES, HIDDEN])?;
         let recurrent = get("lstm_cell.weight_hh", &[GATES, HIDDEN])?;
@@ -218,12 +219,12 @@ impl Vad for Silero {
 }
 
 impl Convolution {
-    /// With weights `(outputs, inputs, 3)` and a bias for each output, over so many columns of a frame,
-    /// every `stride` of which has one of the output.
-    fn new(weight: &[f32], bias: &[f32], inputs: usize, [of, stride]: [usize; 2]) -> Self {
+    /// With weights `(outputs, inputs, 3)` and a bias for each output, centred on every `stride`th of so
+    /// many columns of a frame.
+    fn new(weight: &[f32], bias: &[f32], inputs: usize, [in_columns, stride]: [usize; 2]) -> Self {
         let column = |column: usize| {
             // Tap `t` lies on column `column + t - 1`.
-            let taps = usize::from(column == 0)..(of + 1 - column).min(3);
+            let taps = usize::from(column == 0)..(in_columns + 1 - column).min(3);
             let values = (0..bias.len() * taps.len() * inputs).map(|at| {
                 let (row, input) = (at / inputs, at % inputs);
                 let (output, tap) = (row / taps.len(), taps.start + row % taps.len());
@@ -233,12 +234,13 @@ impl Convolution {
             let dense = Dense::new(&values, [bias.len(), taps.len() * inputs], bias);
             (column + taps.start - 1, dense)
         };
-        Self { columns: (0..of).step_by(stride).map(column).collect(), inputs, of }
+        let columns = (0..in_columns).step_by(stride).map(column).collect();
+        Self { columns, inputs, in_columns }
     }
 
     /// From `(frames, columns, inputs)` to `(frames, output columns, outputs)`, rectified.
     fn run(&self, x: &[f32], out: &mut [f32]) {
-        let width = self.of * self.inputs;
+        let width = self.in_columns * self.inputs;
         let frames = x.len() / width;
         let out_width = out.len() / frames;
         for (index, (first, dense)) in self.columns.iter().enumerate() {

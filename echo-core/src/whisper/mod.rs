@@ -48,8 +48,8 @@ impl Recognizer {
         let log_mel = LogMel::new(config.n_mels).on(stages);
         // Merges are found from the order of tokens meanwhile: half as long as small weights take.
         let (tokenizer, network) = std::thread::scope(|scope| {
-            let texts = || tokenizer::Tokenizer::new(&checkpoint.name, vocabulary.iter(), &config);
-            let tokenizer = scope.spawn(texts);
+            let make = || tokenizer::Tokenizer::new(&checkpoint.name, vocabulary.iter(), &config);
+            let tokenizer = scope.spawn(make);
             let network = model::load(config.clone(), &*checkpoint.weights, choice, threads);
             (tokenizer.join(), network)
         });
